@@ -1,0 +1,46 @@
+# Every target makes the environment that it needs. PYTHON may name another interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test check format bench mutants soak fuzz clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --quiet --disable-pip-version-check install --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip --quiet --disable-pip-version-check install --editable . --group dev
+	touch $(STAMP)
+
+demo: $(STAMP)          ## Two programs edit one room, offline and on, are killed, and come out identical.
+	$(BIN)/collab demo
+
+test: $(STAMP)          ## All tests.
+	$(BIN)/python -m pytest
+
+mutants: $(STAMP)       ## Relays and devices broken on purpose: after how many histories is each caught?
+	$(BIN)/python -m tests.simulation.mutants
+
+MINUTES ?= 10
+soak: $(STAMP)          ## Histories of faults from a random seed, for MINUTES; a failure prints its seed.
+	nice -n 10 $(BIN)/python -m tests.simulation --minutes $(MINUTES) --jobs 2
+
+
+fuzz: $(STAMP)          ## Hostile updates through guard and engine, for MINUTES; what breaks is kept.
+	nice -n 10 $(BIN)/python -m tests.hostile.fuzz --minutes $(MINUTES) --jobs 2
+
+check: $(STAMP)         ## Format, lint, types, and which module may import which.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layout.py
+
+format: $(STAMP)        ## Put the code in its format.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)         ## The figures that README and ARCHITECTURE.md quote.
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

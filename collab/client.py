@@ -1,0 +1,300 @@
+"""One device: opens rooms, owns the store and the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from collab.connection import Connection, ConnectionStatus, Token
+from collab.crdt.engines import check_engine
+from collab.device import Device
+from collab.errors import Closed, CollabError, LocalError
+from collab.link import ConnectionSettings
+from collab.presence import Presence, check_state, renew_forever
+from collab.protocol.codec import is_room_name
+from collab.protocol.ysync import decode_state_vector
+from collab.room import Room
+from collab.storage.database import Database
+from collab.storage.documents import Documents
+from collab.storage.saver import Saver
+from collab.storage.schema import APPLICATION_ID, migrations
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Everything of a client that can be tuned; the defaults are meant to be left alone."""
+
+    connection: ConnectionSettings = field(default_factory=ConnectionSettings)
+    retry_pauses_s: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0)  # after a disk refused
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    relay: str | None = None,
+    token: Token = None,
+    user: Mapping[str, Any] | None = None,
+    engine: str = "pycrdt",
+    settings: ClientSettings | None = None,
+) -> Client:
+    """A client on the store ``path`` (or ``":memory:"``): ``async with collab.open(...)``.
+
+    ``relay`` is a WebSocket address such as ``ws://127.0.0.1:8765``; None works for ever offline.
+    ``token`` is a string or an (async) function, asked at every connection. ``user`` is what
+    others see in presence; one that JSON cannot carry is refused at once. ``engine`` is "pycrdt"
+    or "y-py" (Python 3.11 and 3.12; flat documents, no undo, no relative positions), the same file
+    may be opened with either. Entering raises :class:`StoreLocked`, :class:`StoreCorrupt`,
+    :class:`Unsupported` or :class:`DiskFull`; the file is then as it was.
+    """
+    return Client(
+        path, relay=relay, token=token, user=user, engine=engine, settings=settings
+    )  # fmt: skip
+
+
+class Client:
+    """One device. ``async with`` it, or call ``start`` and ``close``.
+
+    It belongs to the thread and event loop in which it was started; ``call_soon`` is the one
+    entry from other threads.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        relay: str | None,
+        token: Token,
+        user: Mapping[str, Any] | None,
+        engine: str,
+        settings: ClientSettings | None,
+    ) -> None:
+        check_engine(engine)
+        if relay is not None and not relay.startswith(("ws://", "wss://")):
+            raise LocalError(
+                f"A relay's address begins with ws:// or wss://, and {relay!r} does not. "
+                f"Nothing was opened."
+            )
+        if user is not None:
+            check_state({"user": dict(user)})
+        self.user = user
+        self._engine = engine
+        self._path = path
+        self._relay = relay
+        self._token = token
+        self._settings = settings or ClientSettings()
+        self._rooms: dict[str, Room] = {}
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._closed = False
+        self._database: Database
+        self._documents: Documents
+        self._saver: Saver
+        self._device: Device
+        self._saving: asyncio.Task[None]
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Open the store and, if there is a relay, begin to connect. Does not wait for it."""
+        if self._loop is not None:
+            raise LocalError("This client was started before; open another one.")
+        self._database = await Database.open(
+            self._path, application_id=APPLICATION_ID, migrations=migrations(os.urandom(16))
+        )
+        try:
+            device_id = await Documents(self._database).device_id()
+        except BaseException:
+            await self._database.close()
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._documents = Documents(self._database)
+        self._saver = Saver(
+            self._documents, on_error=self._disk, retry_pauses_s=self._settings.retry_pauses_s
+        )
+        self._device = Device(
+            documents=self._documents,
+            saver=self._saver,
+            engine=self._engine,
+            user=self.user,
+            backoff=self._settings.connection.backoff,
+            call_soon=self.call_soon,
+            run=self._run,
+        )
+        self._saving = asyncio.create_task(self._saver.run(), name="collab saver")
+        self._saving.add_done_callback(self._saver_ended)
+        if self._relay is None:
+            return
+        self._connection = Connection(
+            self._relay,
+            device_id=device_id,
+            token=self._token,
+            settings=self._settings.connection,
+            next_number=self._documents.next_connection_number,
+            rooms=lambda: [room._sync for room in self._rooms.values()],
+        )
+        self._device.uplink = self._connection
+        self._run(self._connection.run())
+        self._run(renew_forever(self._presences))
+
+    async def close(self) -> None:
+        """Save what waits, then close the connection and the store. May be called twice.
+
+        Raises :class:`DiskFull` if the disk refuses the last edits to the end; the store is
+        closed then too, and those edits are lost with the process.
+        """
+        if self._closed or self._loop is None:
+            self._closed = True
+            return
+        self._closed = True
+        try:
+            for room in list(self._rooms.values()):
+                await room._local.tidy()
+            # First nothing can be edited any more, then all that was is saved.
+            for room in list(self._rooms.values()):
+                room._end()
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Save what waits and close the store, whatever happened before."""
+        self._saver.close()
+        try:
+            await asyncio.shield(self._saving)
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._database.close()
+
+    async def room(self, name: str) -> Room:
+        """The room of this name, from disk; no network is needed. The same object while it is open.
+
+        Raises :class:`LocalError` for a bad name: 1–255 bytes of UTF-8, no control characters.
+        """
+        self._check()
+        if not is_room_name(name):
+            raise LocalError(
+                f"A room's name is 1 to 255 bytes of UTF-8 without control characters; "
+                f"{name!r:.80} is not. Nothing was opened."
+            )
+        async with self._opening.setdefault(name, asyncio.Lock()):
+            self._check()
+            known = self._rooms.get(name)
+            if known is not None:
+                return known
+            row = await self._documents.create(name)
+            stored = await self._documents.load(row.id)
+            self._check()
+            room = self._rooms[name] = self._make(row, stored)
+            if self._connection is not None:
+                self._connection.join(room._sync)
+            return room
+
+    async def rooms(self) -> list[str]:
+        """The names of all rooms on this device, oldest first."""
+        self._check()
+        return [row.name for row in await self._documents.rooms()]
+
+    async def forget(self, name: str) -> None:
+        """Delete a room from this device, with what was never sent. The relay keeps its copy."""
+        self._check()
+        async with self._opening.setdefault(name, asyncio.Lock()):
+            room = self._rooms.get(name)
+            if room is not None:
+                room._end()
+            for row in await self._documents.rooms():
+                if row.name == name:
+                    await self._documents.forget(row.id)
+
+    @property
+    def connection(self) -> ConnectionStatus | None:
+        """State, reason, since and next attempt; None when no relay is configured."""
+        return None if self._connection is None else self._connection.status
+
+    def observe(self, callback: Callable[[ConnectionStatus], object]) -> Any:
+        """Call ``callback(status)`` whenever the connection's state changes."""
+        self._check()
+        if self._connection is None:
+            raise LocalError("No relay is configured, so there is no connection to observe.")
+        return self._connection.observe(callback)
+
+    def connect(self) -> None:
+        """Try to connect now: the user's act. It ends a wait, and leaves ``failed``."""
+        self._check()
+        if self._connection is not None:
+            self._connection.retry()
+
+    def call_soon(self, fn: Callable[[], object]) -> None:
+        """Run ``fn`` on the client's event loop; may be called from any thread."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            raise Closed("This client is not running; nothing was called.")
+        if threading.get_ident() == self._thread:
+            loop.call_soon(fn)
+        else:
+            loop.call_soon_threadsafe(fn)
+
+    # --- for its rooms ---------------------------------------------------------------------------
+
+    def _make(self, row: Any, stored: Any) -> Room:
+        while True:
+            # Fresh at each open and never persisted: a copied or restored file cannot make two
+            # devices write under one id.
+            client_id = random.SystemRandom().getrandbits(32)
+            room = Room(self._device, row, stored, client_id, on_end=self._forget_open)
+            replica = room._local.replica
+            if replica.client_id not in decode_state_vector(replica.state_vector()):
+                return room
+            replica.close()
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Own a task until it ends or the client does."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a task of collab failed", "exception": error, "task": task}
+            )
+
+    def _saver_ended(self, task: asyncio.Task[None]) -> None:
+        if not self._closed and not task.cancelled() and task.exception() is not None:
+            self._ended(task)
+
+    def _forget_open(self, room: Room) -> None:
+        if self._rooms.get(room.name) is room:
+            del self._rooms[room.name]
+
+    def _presences(self) -> list[Presence]:
+        return [room.presence for room in self._rooms.values()]
+
+    def _disk(self, error: CollabError | None) -> None:
+        for room in list(self._rooms.values()):
+            room._local.disk(error)
+
+    def _check(self) -> None:
+        if self._closed or self._loop is None:
+            raise Closed(
+                "This client is not open; what was saved is on disk. Open it again with "
+                "collab.open(path)."
+            )

@@ -1,0 +1,1 @@
+"""The engine port: the only place where a CRDT library is imported."""

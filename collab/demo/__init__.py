@@ -1,0 +1,7 @@
+"""``collab demo``: two programs edit one room, offline and on, are killed, and come out identical.
+
+``run`` is the command and ``story`` what it tells: clients (``player``) replay real ``traces`` into
+one room of a relay, each a process on the ``stage`` (``processes``), through links that can be cut
+(``link``), at moments that a seed chose (``plan``). ``board`` is what is known of everybody,
+``display`` shows it, and ``verdict`` says whether the outcome is what was typed.
+"""

@@ -1,0 +1,59 @@
+"""What the open rooms of one client share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from collab.crdt.replica import CallSoon
+from collab.errors import CollabError
+from collab.protocol import frames
+from collab.protocol.backoff import BackoffSettings
+from collab.storage.documents import Documents
+from collab.storage.saver import Saver
+
+if TYPE_CHECKING:
+    from collab.room_sync import RoomSync
+
+__all__ = ["Device", "Uplink"]
+
+
+class Uplink(Protocol):
+    """What a room asks of the connection. Without one, all of it waits for the next."""
+
+    @property
+    def failure(self) -> CollabError | None:
+        """Why the connection has ended for good, or None."""
+
+    def wake(self) -> None:
+        """A room may have something to send."""
+
+    def send(self, frame: frames.Frame) -> None:
+        """Send a control frame."""
+
+    def join(self, room: RoomSync) -> None:
+        """Open the room at the relay."""
+
+    def leave(self, room: RoomSync) -> None:
+        """Close the room at the relay."""
+
+    def levels(self) -> None:
+        """Some room's state changed: perhaps all are caught up."""
+
+
+@dataclass(eq=False)
+class Device:
+    """One client, as its rooms see it. ``uplink`` is None when no relay is configured.
+
+    ``run`` owns a task until it ends or the client does.
+    """
+
+    documents: Documents
+    saver: Saver
+    engine: str
+    user: Mapping[str, Any] | None
+    backoff: BackoffSettings
+    call_soon: CallSoon
+    run: Callable[[Coroutine[Any, Any, Any]], None]
+    uplink: Uplink | None = None

@@ -1,0 +1,202 @@
+"""Frames to bytes and back; the only module of this package that knows msgpack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from typing import Any, Final
+
+import msgpack
+
+from collab import limits
+from collab.errors import BadFrame
+from collab.protocol import frames
+from collab.protocol.frames import Frame, Part
+
+_MAX_INT: Final = 2**63 - 1
+
+Check = Callable[[object], bool]
+
+
+def _is_int(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_INT
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is bytes and len(value) == 16
+
+
+def _is_optional_id(value: object) -> bool:
+    return value is None or _is_id(value)
+
+
+def _is_bytes(value: object) -> bool:
+    return type(value) is bytes
+
+
+def _is_bool(value: object) -> bool:
+    return type(value) is bool
+
+
+def _is_reason(value: object) -> bool:
+    return type(value) is str and len(value.encode()) <= limits.MAX_REASON_BYTES
+
+
+def _is_token(value: object) -> bool:
+    return value is None or (type(value) is str and len(value) <= limits.MAX_TOKEN_BYTES)
+
+
+def is_room_name(value: object) -> bool:
+    """Whether ``value`` may name a room: 1–255 bytes of UTF-8, no control characters."""
+    if type(value) is not str or not value:
+        return False
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError:
+        return False
+    if len(encoded) > limits.MAX_ROOM_NAME_BYTES:
+        return False
+    return not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value)
+
+
+# The names of fields decide their check: one name means one thing in all frames.
+_CHECKS: Final[dict[str, Check]] = {
+    "version": _is_int,
+    "nonce": _is_id,
+    "device": _is_id,
+    "relay": _is_id,
+    "connection": _is_int,
+    "token": _is_token,
+    "request": _is_int,
+    "channel": _is_int,
+    "number": _is_int,
+    "offset": _is_int,
+    "head": _is_int,
+    "access": _is_int,
+    "stream": _is_int,
+    "total": _is_int,
+    "room": is_room_name,
+    "good": _is_bool,
+    "code": _is_reason,
+    "reason": _is_reason,
+    "state_vector": _is_bytes,
+    "update": _is_bytes,
+    "data": _is_bytes,
+}
+_ID_CHECKS: Final[dict[type[Frame], dict[str, Check]]] = {
+    frames.Welcome: {"generation": _is_id},
+    frames.Join: {"epoch": _is_optional_id, "generation": _is_id},
+    frames.Joined: {"epoch": _is_id},
+}
+
+_Shape = tuple[type[Frame], tuple[tuple[str, Check], ...]]
+
+
+def _shape(kind: type[Frame]) -> _Shape:
+    special = _ID_CHECKS.get(kind, {})
+    names = [field.name for field in fields(kind)]
+    return kind, tuple((name, special.get(name) or _CHECKS[name]) for name in names)
+
+
+def _table(kinds: Iterable[type[Frame]]) -> dict[int, _Shape]:
+    return {kind.TAG: _shape(kind) for kind in kinds}
+
+
+_FROM_CLIENT: Final = _table(frames.FROM_CLIENT)
+_FROM_RELAY: Final = _table(frames.FROM_RELAY)
+_NAMES: Final[dict[type[Frame], tuple[str, ...]]] = {
+    kind: tuple(field.name for field in fields(kind))
+    for kind in (*frames.FROM_CLIENT, *frames.FROM_RELAY)
+}
+
+
+def encode(frame: Frame) -> bytes:
+    """The bytes of ``frame``, of any length; ``parts`` cuts what is too long for one frame."""
+    values: list[Any] = [frame.TAG]
+    values.extend(getattr(frame, name) for name in _NAMES[type(frame)])
+    packed: bytes = msgpack.packb(values)
+    return packed
+
+
+def _decode(data: bytes, table: dict[int, _Shape], max_bytes: int) -> Frame:
+    if len(data) > max_bytes:
+        raise BadFrame(f"a frame of {len(data)} bytes; at most {max_bytes} are allowed")
+    try:
+        values = msgpack.unpackb(
+            data,
+            raw=False,
+            use_list=True,
+            strict_map_key=True,
+            max_str_len=limits.MAX_TOKEN_BYTES,
+            max_bin_len=max_bytes,
+            max_array_len=16,
+            max_map_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise BadFrame(f"a frame that is not msgpack as we use it: {error}") from error
+    if type(values) is not list or not values or type(values[0]) is not int:
+        raise BadFrame("a frame must be an array that starts with its integer tag")
+    shape = table.get(values[0])
+    if shape is None:
+        raise BadFrame(f"a frame with tag {values[0]}, which this side does not take")
+    kind, checks = shape
+    if len(values) != len(checks) + 1:
+        raise BadFrame(f"{kind.__name__} with {len(values) - 1} fields instead of {len(checks)}")
+    for value, (name, check) in zip(values[1:], checks, strict=True):
+        if not check(value):
+            raise BadFrame(f"{kind.__name__}.{name} is malformed")
+    return kind(*values[1:])
+
+
+def decode_from_client(data: bytes, max_bytes: int = limits.MAX_FRAME_BYTES) -> Frame:
+    """The frame in ``data``; raises :class:`BadFrame` for anything that a client may not send."""
+    return _decode(data, _FROM_CLIENT, max_bytes)
+
+
+def decode_from_relay(data: bytes, max_bytes: int = limits.MAX_FRAME_BYTES) -> Frame:
+    """The frame in ``data``; raises :class:`BadFrame` for anything that a relay may not send."""
+    return _decode(data, _FROM_RELAY, max_bytes)
+
+
+def parts(encoded: bytes, stream: int) -> Iterator[bytes]:
+    """``encoded`` cut into the bytes of Part frames; lazily, so that other rooms come between."""
+    for start in range(0, len(encoded), limits.PART_BYTES):
+        piece = encoded[start : start + limits.PART_BYTES]
+        yield encode(Part(stream, len(encoded), piece))
+
+
+class Reassembly:
+    """Puts the parts of one connection together again; bounded in number and bytes."""
+
+    def __init__(self, decode: Callable[[bytes, int], Frame]) -> None:
+        self._decode = decode
+        self._open: dict[int, tuple[int, bytearray]] = {}
+        self._promised = 0
+
+    def add(self, part: Part) -> Frame | None:
+        """The whole frame when ``part`` was its last one. Raises :class:`BadFrame`."""
+        total, buffer = self._open.get(part.stream) or self._start(part)
+        if part.total != total or len(buffer) + len(part.data) > total or not part.data:
+            raise BadFrame(f"part of stream {part.stream} does not continue what came before")
+        buffer += part.data
+        if len(buffer) < total:
+            return None
+        del self._open[part.stream]
+        self._promised -= total
+        frame = self._decode(bytes(buffer), limits.MAX_PAYLOAD_BYTES)
+        if not isinstance(frame, frames.IN_PARTS):
+            raise BadFrame(f"{type(frame).__name__} may not come in parts")
+        return frame
+
+    def _start(self, part: Part) -> tuple[int, bytearray]:
+        if not limits.MAX_FRAME_BYTES < part.total <= limits.MAX_PAYLOAD_BYTES:
+            raise BadFrame(f"parts of a frame of {part.total} bytes")
+        if (
+            len(self._open) >= limits.MAX_OPEN_PARTS
+            or self._promised + part.total > limits.MAX_OPEN_PART_BYTES
+        ):
+            raise BadFrame("too many payloads in parts at once")
+        self._promised += part.total
+        entry = self._open[part.stream] = (part.total, bytearray())
+        return entry

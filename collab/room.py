@@ -1,0 +1,202 @@
+"""One room on this device: what a program edits, watches and waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from collab.device import Device
+from collab.errors import (
+    BadUpdate,
+    Closed,
+    CollabError,
+    OfflineError,
+    Rejected,
+    RoomReplaced,
+    Unsupported,
+)
+from collab.events import RoomEvent, Stream, Subscription
+from collab.local_room import LocalRoom
+from collab.presence import Presence
+from collab.room_sync import RoomSync
+from collab.storage.documents import RoomRow, Stored
+from collab.text import Text
+from collab.undo import Undo
+
+if TYPE_CHECKING:
+    import pycrdt
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a room stands. Times are seconds since the epoch of ``time.time``.
+
+    ``pending_updates`` counts saved local updates that the relay has not acked; a run of
+    keystrokes may be one. ``refused`` says why the relay refuses this room's updates for good:
+    then they stay here. ``error`` is why the last commit or the sync of this room failed.
+    """
+
+    saved: bool
+    synced: bool
+    pending_updates: int
+    last_saved: float | None
+    last_synced: float | None
+    refused: str | None
+    error: CollabError | None
+
+
+class Room:
+    """One name's document and presence. Get one from ``client.room(name)``.
+
+    Everything here belongs to the thread of the client's event loop.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        row: RoomRow,
+        stored: Stored,
+        client_id: int,
+        *,
+        on_end: Callable[[Room], None],
+    ) -> None:
+        self.name: Final = row.name
+        self._device = device
+        self._local = LocalRoom(device, row, stored, client_id)
+        self._sync = RoomSync(device, self._local, row, stored)
+        self._on_end = on_end
+        self.presence: Final[Presence] = self._sync.presence
+
+    # --- the document --------------------------------------------------------------------------
+
+    @property
+    def document(self) -> pycrdt.Doc[Any]:
+        """The engine's document; raw edits of it are saved and sent like any other.
+
+        With ``engine="y-py"`` it is a ``y_py.YDoc``.
+        """
+        self._check()
+        return self._local.replica.document
+
+    @property
+    def awareness(self) -> pycrdt.Awareness:
+        """The y-protocols awareness, for bindings made for pycrdt."""
+        self._check()
+        return self.presence.awareness
+
+    def text(self, name_or_nested: str | pycrdt.Text) -> Text:
+        """The shared text of this name, or that a ``pycrdt.Text`` of the document stands for."""
+        self._check()
+        return self._local.replica.text(name_or_nested)
+
+    def transaction(self, origin: object = None) -> AbstractContextManager[None]:
+        """One synchronous block, one update at its end; no rollback on error."""
+        self._check()
+        return self._local.replica.transaction(origin)
+
+    def undo(self, *scopes: Any, capture_timeout_ms: int = 500) -> Undo:
+        """Undo and redo of this user's own edits of ``scopes`` (texts or shared types)."""
+        self._check()
+        return Undo(self._local.replica, scopes, capture_timeout_ms=capture_timeout_ms)
+
+    # --- how it stands -------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """How this room stands with the disk and with the relay."""
+        machine, refusal = self._sync.machine, self._sync.machine.refusal
+        saved = self._local.is_saved
+        return Status(
+            saved=saved,
+            synced=saved and machine.is_level,
+            pending_updates=machine.pending_updates,
+            last_saved=self._local.last_saved,
+            last_synced=self._sync.last_synced,
+            refused=f"{refusal.code}: {refusal.reason}" if refusal else None,
+            error=self._sync.error or self._device.saver.error,
+        )
+
+    def observe(self, callback: Callable[[RoomEvent], object]) -> Subscription:
+        """Call ``callback(event)`` on the event loop for everything that happens here."""
+        self._check()
+        return self._local.observers.add(callback)
+
+    def events(self) -> AsyncIterator[RoomEvent]:
+        """What happens here from now on: bounded, coalesced, never holds up sync.
+
+        The iterator ends when the room is closed.
+        """
+        self._check()
+        return Stream(self._local.observers)
+
+    async def wait_saved(self) -> None:
+        """Return when everything edited until now is committed to this device's disk.
+
+        While the disk refuses (``status.error``), this waits: the edits are in memory and are
+        tried again. Raises :class:`Closed` if the client was closed before that.
+        """
+        self._check()
+        await self._local.wait_saved()
+
+    async def wait_synced(self, timeout: float | None = None) -> None:
+        """Return when all local work is committed at the relay and all it had at joining is here.
+
+        ``timeout`` is in seconds. Raises TimeoutError; :class:`OfflineError` when no relay is
+        configured; :class:`Rejected` when the relay has refused something for good;
+        :class:`RoomReplaced` when it has another room of this name.
+        """
+        self._check()
+        async with asyncio.timeout(timeout):
+            while True:
+                self._raise_if_stuck()
+                if self._local.is_saved and self._sync.machine.is_level:
+                    return
+                await self._local.change()
+
+    async def close(self) -> None:
+        """Save what waits, leave the room, and free the document."""
+        if self._local.closed:
+            return
+        await self.wait_saved()
+        await self._local.tidy()
+        self._end()
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _raise_if_stuck(self) -> None:
+        uplink, error = self._device.uplink, self._sync.error
+        if uplink is None:
+            raise OfflineError(
+                "No relay is configured, so nothing can be synced. Edits are saved on this device; "
+                "pass relay=… to collab.open."
+            )
+        refusal = self._sync.machine.refusal
+        if refusal is not None:
+            raise Rejected(
+                f"The relay refuses this room's updates for good: {refusal.reason} "
+                f"({refusal.code}). They are kept on this device.",
+                code=refusal.code,
+            )
+        if isinstance(error, (RoomReplaced, BadUpdate, Unsupported)):
+            raise error
+        if isinstance(error, Rejected) and not error.retryable:
+            raise error
+        if uplink.failure is not None:
+            raise uplink.failure
+
+    def _check(self) -> None:
+        self._local.replica.check_thread()
+        if self._local.closed:
+            raise Closed(
+                f"The room {self.name!r} was closed; what was saved is on disk. Open it again with "
+                f"client.room(name)."
+            )
+
+    def _end(self) -> None:
+        if not self._local.closed:
+            self._sync.end()
+            self._on_end(self)
+            self._local.end()

@@ -1,0 +1,215 @@
+"""How one room comes level with the relay: carries out what ``DocumentSync`` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from collab import limits
+from collab.device import Device
+from collab.errors import BadUpdate, CollabError, Rejected, RoomReplaced, Unsupported
+from collab.events import Failed, StatusChanged
+from collab.local_room import LocalRoom
+from collab.presence import Presence
+from collab.protocol import document_sync as ds
+from collab.protocol import frames
+from collab.protocol.backoff import Backoff
+from collab.protocol.document_sync import DocumentSync, Effect, Phase, Row
+from collab.protocol.position import NOWHERE
+from collab.protocol.update import Coverage, Walk, decode_awareness, decode_state_vector, walk
+from collab.storage.documents import RoomRow, Stored
+
+__all__ = ["RoomSync"]
+
+logger = logging.getLogger(__name__)
+
+
+class RoomSync:
+    """One room as the connection sees it. ``error`` is why it is not synced, or None."""
+
+    def __init__(self, device: Device, local: LocalRoom, row: RoomRow, stored: Stored) -> None:
+        self.name: Final = row.name
+        self.error: CollabError | None = None
+        self.last_synced: float | None = None
+        self.backoff: Final = Backoff(device.backoff)  # of joins that are refused for now
+        self.presence: Final = Presence(local.replica, device.user, self._send_presence)
+        self.machine: Final = DocumentSync(
+            epoch=row.epoch,
+            position=row.position or NOWHERE,
+            unacked=[Row(number, data) for number, data in stored.unacked],
+        )
+        self._device = device
+        self._local = local
+        local.on_saved = self._saved
+        local.on_change = self._changed
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing is to be joined any more: closed, or stopped for good."""
+        return self._local.closed or self.machine.phase is Phase.STOPPED
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nobody has to wait for it: it has caught up, or cannot."""
+        return self.machine.is_caught_up or self.is_stopped or self.error is not None
+
+    # For the connection
+
+    async def prepare(self) -> bool:
+        """Know what the replica contains, before the first join; False if it cannot be joined."""
+        await self._local.idle()
+        if not self.machine.prepared and not self._local.closed:
+            snapshot = self._local.replica.snapshot()
+            try:
+                coverage = await asyncio.to_thread(Coverage.from_update, snapshot)
+                self.machine.prepare(coverage)
+            except BadUpdate as error:
+                self._fail(error)
+        return self.machine.prepared and not self.is_stopped
+
+    async def receive(self, frame: frames.Frame, generation: bytes) -> None:
+        """A frame of this room came from the relay."""
+        if self._local.closed:
+            return
+        try:
+            await self._take(frame, generation)
+        except (BadUpdate, Unsupported) as error:
+            self._fail(error)
+        self._local.changed()
+
+    async def _take(self, frame: frames.Frame, generation: bytes) -> None:
+        machine = self.machine
+        if isinstance(frame, frames.Updates | frames.Difference):
+            walked = await _walk_anywhere(frame.update)
+            await self._local.idle()
+            if self._local.closed:
+                return
+            take = machine.updates if isinstance(frame, frames.Updates) else machine.difference
+            self._carry_out(take(frame.offset, frame.update, walked))
+            return
+        await self._local.idle()
+        if self._local.closed:
+            return
+        match frame:
+            case frames.Joined():
+                decode_state_vector(frame.state_vector)
+                self.error = None
+                self._carry_out(machine.joined(frame, generation))
+                announcement = self.presence.announcement()
+                if announcement is not None:
+                    self._send_presence(announcement)
+            case frames.Ack():
+                self._carry_out(machine.ack(frame.number, frame.offset))
+            case frames.Resync():
+                self._carry_out(machine.resync(frame.state_vector))
+            case frames.Refused():
+                self._carry_out(machine.refused(frame.code, frame.reason))
+            case frames.Awareness():
+                self.presence.receive(decode_awareness(frame.data), frame.data)
+            case frames.Denied() | frames.Left():
+                self._denied(frame)
+
+    def detached(self) -> None:
+        """The connection is gone."""
+        self.machine.detach()
+        self.presence.alone()
+        self._local.changed()
+
+    def connection_failed(self) -> None:
+        """The connection has ended for good: who waits must hear it."""
+        self._local.changed()
+
+    def end(self) -> None:
+        """The room is closed."""
+        if self._device.uplink is not None:
+            self._device.uplink.leave(self)
+        self.presence.close()
+
+    # What the machine decided
+
+    def _carry_out(self, effects: Iterable[Effect]) -> None:
+        local, uplink = self._local, self._device.uplink
+        for effect in effects:
+            match effect:
+                case ds.Apply(update, position):
+                    local.apply(update, position)
+                case ds.Store(position, acked_through):
+                    local.queue.store(position=position, acked_through=acked_through)
+                case ds.Adopt(epoch):
+                    local.queue.store(epoch=epoch)
+                case ds.Differ(state_vector, turn):
+                    self._device.run(self._differ(state_vector, turn))
+                case ds.Rejoin():
+                    if uplink is not None:
+                        uplink.join(self)
+                case ds.Replaced():
+                    self._replaced()
+                case ds.Refusal():
+                    local.observers.emit(StatusChanged())
+
+    async def _differ(self, state_vector: bytes, turn: int) -> None:
+        """Offer all that the relay lacks, once it is on this disk."""
+        await self._local.idle()
+        if self._local.closed:
+            return
+        difference = self._local.replica.difference(state_vector)
+        through = await self._local.queue.mark()
+        self.machine.offer(difference, through, turn)
+        self._wake()
+
+    def _saved(self, rows: list[Row]) -> None:
+        self._carry_out(self.machine.saved(rows))
+        if rows:
+            self._wake()
+
+    def _changed(self) -> None:
+        if self.machine.is_level and self._local.is_saved:
+            self.last_synced = time.time()
+        if self._device.uplink is not None:
+            self._device.uplink.levels()
+
+    def _wake(self) -> None:
+        if self._device.uplink is not None:
+            self._device.uplink.wake()
+
+    def _send_presence(self, data: bytes) -> None:
+        if self.machine.phase is Phase.OPEN and self._device.uplink is not None:
+            self._device.uplink.send(frames.Awareness(self.machine.channel, data))
+
+    # What went wrong
+
+    def _denied(self, frame: frames.Denied | frames.Left) -> None:
+        self.machine.detach()
+        self.error = Rejected(
+            f"The relay does not open this room: {frame.reason} ({frame.code}). Everything here is "
+            f"kept on this device and edits are saved; nothing is sent.",
+            code=frame.code,
+            retryable=frames.is_transient(frame.code),
+        )
+        self._local.observers.emit(Failed(self.error))
+
+    def _replaced(self) -> None:
+        self.error = RoomReplaced(
+            f"The relay's room {self.name!r} has another history than the one on this device. "
+            f"Everything here is kept and saved; nothing is sent or received. Keep this copy under "
+            f"another name, or forget it and open the room again."
+        )
+        self._local.observers.emit(Failed(self.error))
+
+    def _fail(self, error: CollabError) -> None:
+        """Something from the relay must not reach the replica: this room stops, others go on."""
+        logger.warning("a room stopped: %s", error)
+        self.error = error
+        self.machine.stop()
+        if self._device.uplink is not None:
+            self._device.uplink.leave(self)
+        self._local.observers.emit(Failed(error))
+
+
+async def _walk_anywhere(update: bytes) -> Walk:
+    if len(update) <= limits.WALK_ON_LOOP_BYTES:
+        return walk(update)
+    return await asyncio.to_thread(walk, update)

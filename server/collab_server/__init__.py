@@ -1,0 +1,1 @@
+"""The relay: durable logs of rooms, and the readers that follow them."""

@@ -1,0 +1,79 @@
+"""Who somebody is, and what they may do in a room. Deny by default."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from collab.errors import LocalError
+from collab.protocol.frames import Access
+from collab_server.settings import Settings, is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """``sub`` identifies; everything else about a user is for display and comes from presence."""
+
+    sub: str
+
+
+Authenticate = Callable[[str | None, HTTPConnection], Awaitable[User | None]]
+"""The user of a token, or None: then the connection is closed with 4401."""
+
+Authorize = Callable[[User, str], Awaitable[Access]]
+"""What a user may do in the room of this name. Asked at joining and again while joined."""
+
+_FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+async def _everybody(_token: str | None, _request: HTTPConnection) -> User | None:
+    return User("anybody")
+
+
+async def _everything(_user: User, _room: str) -> Access:
+    return Access.ADMIN
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The two questions that a relay asks about rights."""
+
+    authenticate: Authenticate
+    authorize: Authorize
+
+
+def rights_of(
+    settings: Settings, authenticate: Authenticate | None, authorize: Authorize | None
+) -> Rights:
+    """The rights that a relay runs with; raises :class:`LocalError` when there are none."""
+    if authenticate is not None and authorize is not None:
+        return Rights(authenticate, authorize)
+    if authenticate is not None or authorize is not None:
+        raise LocalError(
+            "A relay needs both authenticate and authorize; nothing was started. Give both."
+        )
+    if settings.open:
+        return Rights(_everybody, _everything)
+    raise LocalError(
+        "This relay has no rights set up, and it denies by default; nothing was started. Pass "
+        "authenticate and authorize to Relay, or start it with --open on a loopback address to "
+        "let everybody on this machine in."
+    )
+
+
+def refusal(settings: Settings, request: HTTPConnection) -> str | None:
+    """Why this request may not even say who it is; None if it may."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin not in settings.origins:
+        return "this origin is not on the relay's list"
+    if not settings.open:
+        return None
+    if any(name in request.headers for name in _FORWARDING):
+        return "an open relay takes no forwarded requests"
+    host = request.headers.get("host", "")
+    name = host.rsplit(":", 1)[0].strip("[]") if not host.endswith("]") else host.strip("[]")
+    if not is_loopback(name):
+        return "an open relay answers to loopback names only"
+    return None

@@ -1,0 +1,112 @@
+"""What all connections have in common, whatever they speak: what they share, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from collab.errors import RemoteError
+from collab.protocol.frames import Close
+from collab_server.auth import Rights
+from collab_server.gateway.fence import Fence
+from collab_server.gateway.websocket import EXTENSION, BoundedWebSocket
+from collab_server.log.port import Log
+from collab_server.rooms import Loaded, Rooms
+from collab_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=BaseException)
+
+
+class Closing(Exception):
+    """This side ends the connection: the close code and the reason that go on the wire."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Connection(Protocol):
+    """What the relay knows of a connection of any kind."""
+
+    ended: asyncio.Event
+
+    def close(self, code: int, reason: str) -> None:
+        """Ask the connection to end, from outside."""
+
+
+@dataclass(eq=False, slots=True)
+class Shared:
+    """What all connections of a relay use."""
+
+    settings: Settings
+    rights: Rights
+    log: Log
+    rooms: Rooms
+    fence: Fence
+    connections: set[Connection] = field(default_factory=set)
+
+
+async def ending_of(serving: Awaitable[None]) -> Closing:
+    """Serve a connection until either side ends it; why it ended, which is still to be sent."""
+    closing = Closing(Close.INTERNAL, "the relay failed; nothing that was acked is lost")
+    try:
+        await serving
+    except* WebSocketDisconnect:
+        closing = Closing(Close.NORMAL, "")
+    except* Closing as group:
+        closing = _first(group)
+    except* RemoteError as group:
+        error = _first(group)
+        closing = Closing(error.close_code, str(error))
+    except* OSError:
+        closing = Closing(Close.NORMAL, "")
+    except* Exception:
+        logger.exception("a connection failed; the others go on")
+    return closing
+
+
+async def close(socket: WebSocket, closing: Closing, *, last: bytes | None = None) -> None:
+    """Send ``last`` and the close, if the socket still takes them."""
+    reason = closing.reason.encode()[:120].decode(errors="ignore")
+    try:
+        async with asyncio.timeout(5):
+            if last is not None:
+                await socket.send_bytes(last)
+            await socket.close(closing.code, reason)
+    except (RuntimeError, OSError, TimeoutError, WebSocketDisconnect):
+        pass  # it is gone already
+
+
+def bounds_of(socket: WebSocket) -> BoundedWebSocket | None:
+    """Where the bounds of this socket are set; None under a server that is not ours."""
+    found = socket.scope.get("extensions", {}).get(EXTENSION)
+    assert found is None or isinstance(found, BoundedWebSocket)
+    return found
+
+
+def allow(socket: WebSocket, max_bytes: int) -> None:
+    """From now on a message may have ``max_bytes``."""
+    bounds = bounds_of(socket)
+    if bounds is not None:
+        bounds.allow(max_bytes)
+
+
+def wake_all(loaded: Loaded) -> None:
+    """Somebody in the room said something."""
+    for reader in loaded.room.readers:
+        reader.wake()
+
+
+def _first(group: BaseExceptionGroup[E]) -> E:
+    error: BaseExceptionGroup[E] | E = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,392 @@
+"""``/sync``: one WebSocket of our own protocol, many rooms on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from collab import limits
+from collab.errors import BadFrame, LocalError, UnsupportedVersion
+from collab.protocol import frames
+from collab.protocol.codec import Reassembly, decode_from_client, encode
+from collab.protocol.frames import Access, Close, Code
+from collab.protocol.outgoing import Outgoing
+from collab.protocol.ysync import decode_awareness, decode_state_vector, encode_awareness
+from collab_server.auth import User
+from collab_server.gateway.connection import (
+    Closing,
+    Shared,
+    allow,
+    close,
+    ending_of,
+    wake_all,
+)
+from collab_server.presence import Seat
+from collab_server.replicas import Quarantined, ReplicaFailed, WorkerDied
+from collab_server.room import BEHIND, Answer, Appended, Reader
+from collab_server.rooms import Loaded, walk_anywhere
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Channel:
+    """One room on one connection."""
+
+    loaded: Loaded
+    reader: Reader
+    seat: Seat
+    ready: bytes | None = None  # a frame that had to be fetched, next in turn
+    fetching: bool = False
+
+
+class SyncConnection:
+    """One client's socket, from HELLO to its close.
+
+    One task reads, one writes; joins and reads from the log run beside them, so that a huge room
+    holds up no other. The reading task waits whenever answers or acks pile up.
+
+    A room has one channel number, however often it is joined. So all that goes down on it goes in
+    order, what is still on its way in parts first: an update of an earlier joining that came after
+    the next JOINED would be taken for one of its own.
+    """
+
+    def __init__(self, socket: WebSocket, shared: Shared) -> None:
+        self._socket = socket
+        self._shared = shared
+        self._outgoing = Outgoing()
+        self._reassembly = Reassembly(decode_from_client)
+        self._channels: dict[int, Channel] = {}
+        self._in_order: dict[int, deque[bytes]] = {}  # JOINED and LEFT of a channel
+        self._wake = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._user = User("")
+        self._closing: asyncio.Future[Closing] = asyncio.get_running_loop().create_future()
+        self._joins = asyncio.Semaphore(8)
+        self.ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve the socket until either side ends it."""
+        try:
+            await close(self._socket, await ending_of(self._run()))
+        finally:
+            self.ended.set()
+
+    async def _run(self) -> None:
+        shared = self._shared
+        shared.connections.add(self)
+        key: tuple[str, bytes] | None = None
+        try:
+            hello = await self._hello()
+            key = (self._user.sub, hello.device)
+            shared.fence.enter(key, hello.connection, self)
+            await self._serve()
+        finally:
+            shared.connections.discard(self)
+            if key is not None:
+                shared.fence.leave(key, self)
+            for channel in list(self._channels.values()):
+                self._drop(channel)
+
+    def close(self, code: int, reason: str) -> None:
+        """Ask the connection to end, from outside."""
+        if not self._closing.done():
+            self._closing.set_result(Closing(code, reason))
+
+    # The beginning
+
+    async def _hello(self) -> frames.Hello:
+        shared = self._shared
+        try:
+            async with asyncio.timeout(shared.settings.hello_timeout_s):
+                data = await self._receive()
+                if len(data) > limits.MAX_HELLO_BYTES:
+                    raise BadFrame("the first frame is too long")
+                hello = decode_from_client(data)
+                if not isinstance(hello, frames.Hello):
+                    raise BadFrame("the first frame must be HELLO")
+                if hello.version != frames.VERSION:
+                    raise UnsupportedVersion(
+                        f"this relay speaks version {frames.VERSION} of the protocol"
+                    )
+                user = await shared.rights.authenticate(hello.token, self._socket)
+        except TimeoutError:
+            raise Closing(Close.SLOW_HELLO, "no HELLO in time") from None
+        if user is None:
+            raise Closing(Close.UNAUTHENTICATED, "this token is not accepted")
+        self._user = user
+        allow(self._socket, limits.MAX_FRAME_BYTES)
+        self._outgoing.send(
+            encode(
+                frames.Welcome(
+                    frames.VERSION, hello.nonce, shared.log.relay_id, shared.log.generation
+                )
+            )
+        )
+        self._wake.set()
+        return hello
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._write())
+            tasks.create_task(self._read(tasks))
+            tasks.create_task(self._recheck())
+            raise await self._closing
+
+    # Reading
+
+    async def _receive(self) -> bytes:
+        message = await self._socket.receive()
+        if message["type"] != "websocket.receive":
+            raise WebSocketDisconnect(message.get("code", Close.GOING_AWAY))
+        data = message.get("bytes")
+        if not isinstance(data, bytes):
+            raise BadFrame("frames are binary")
+        return data
+
+    async def _read(self, tasks: asyncio.TaskGroup) -> None:
+        idle = self._shared.settings.idle_timeout_s
+        while True:
+            try:
+                async with asyncio.timeout(idle):
+                    data = await self._receive()
+            except TimeoutError:
+                raise Closing(Close.IDLE, "nothing came for too long") from None
+            frame: frames.Frame | None = decode_from_client(data)
+            if isinstance(frame, frames.Part):
+                frame = self._reassembly.add(frame)
+            if frame is not None:
+                await self._handle(frame, tasks)
+            while len(self._outgoing) >= limits.MAX_CONTROL_FRAMES:
+                await self._progress()
+
+    async def _progress(self) -> None:
+        self._sent.clear()
+        await self._sent.wait()
+
+    async def _handle(self, frame: frames.Frame, tasks: asyncio.TaskGroup) -> None:
+        match frame:
+            case frames.Update() | frames.Offer():
+                await self._take(frame)
+            case frames.Awareness():
+                self._announce(frame)
+            case frames.Ping():
+                self._answer(frames.Pong(frame.number))
+            case frames.Join():
+                decode_state_vector(frame.state_vector)
+                await self._joins.acquire()
+                tasks.create_task(self._join(frame, tasks))
+            case frames.Leave():
+                channel = self._channels.get(frame.channel)
+                if channel is not None:
+                    self._drop(channel)
+            case _:
+                raise BadFrame(f"{type(frame).__name__} is not allowed now")
+
+    def _answer(self, frame: frames.Frame) -> None:
+        """Send a frame from outside the turns of the rooms."""
+        encoded = encode(frame)
+        if len(encoded) <= limits.MAX_FRAME_BYTES:
+            self._outgoing.send(encoded)
+        else:
+            self._outgoing.attach(object(), _once(encoded))
+        self._wake.set()
+
+    def _answer_in_order(self, number: int, frame: frames.Frame) -> None:
+        """Send a frame after all that was sent on this channel."""
+        self._in_order.setdefault(number, deque()).append(encode(frame))
+        self._wake.set()
+
+    def _next_of(self, number: int, tasks: asyncio.TaskGroup) -> bytes | None:
+        """The next frame that goes down on a channel."""
+        waiting = self._in_order.get(number)
+        if waiting:
+            return waiting.popleft()
+        channel = self._channels.get(number)
+        if channel is not None:
+            return self._turn(channel, tasks)
+        self._in_order.pop(number, None)
+        self._outgoing.detach(number)
+        return None
+
+    async def _take(self, frame: frames.Update | frames.Offer) -> None:
+        if frame.channel not in self._channels:
+            return  # sent before our LEFT reached the client
+        walked = await walk_anywhere(frame.update)
+        channel = self._channels.get(frame.channel)
+        if channel is None:
+            return
+        loaded, reader = channel.loaded, channel.reader
+        outcome = loaded.room.receive(reader, frame, walked, self._shared.rooms.next_offset)
+        match outcome:
+            case Appended(offset, data):
+                await self._shared.rooms.appended(loaded, offset, data)
+            case Answer(answer):
+                self._answer(answer)
+            case None:
+                self._wake.set()
+        while len(reader.acks) >= limits.MAX_PENDING_ACKS:
+            await self._progress()
+
+    def _announce(self, frame: frames.Awareness) -> None:
+        states = decode_awareness(frame.data)
+        channel = self._channels.get(frame.channel)
+        if channel is not None and channel.loaded.presence.announce(channel.seat, states):
+            wake_all(channel.loaded)
+
+    # Rooms
+
+    async def _join(self, frame: frames.Join, tasks: asyncio.TaskGroup) -> None:
+        try:
+            channel = await self._open(frame, tasks)
+        except LocalError as error:  # the log's disk or file
+            logger.warning("a room could not be opened: %s", error)
+            self._answer(frames.Denied(frame.request, Code.BUSY, "the relay cannot open it now"))
+        else:
+            if channel is not None and channel.reader.waits_for_difference:
+                await self._differ(channel, frame.state_vector)
+        finally:
+            self._joins.release()
+
+    async def _open(self, frame: frames.Join, tasks: asyncio.TaskGroup) -> Channel | None:
+        """Put the room on a channel and answer JOINED; or answer DENIED, and return None."""
+        shared = self._shared
+        access = await shared.rights.authorize(self._user, frame.room)
+        if access < Access.READ:
+            self._answer(
+                frames.Denied(frame.request, Code.FORBIDDEN, "there is no such room for this user")
+            )
+            return None
+        if len(self._channels) >= limits.MAX_ROOMS_PER_CONNECTION:
+            self._answer(frames.Denied(frame.request, Code.LIMIT, "too many rooms at once"))
+            return None
+        loaded = await shared.rooms.hold(frame.room, epoch=frame.epoch)
+        room = loaded.room
+        before = self._channels.get(room.channel)
+        if before is not None:
+            self._drop(before)
+        reader = Reader(access, self._wake.set)
+        known = frame.epoch == room.epoch and shared.log.is_good(frame.generation, frame.offset)
+        good = room.join(reader, good=known, offset=frame.offset)
+        channel = Channel(loaded, reader, loaded.presence.join(self._user.sub))
+        self._channels[room.channel] = channel
+        self._answer_in_order(
+            room.channel,
+            frames.Joined(
+                frame.request, room.channel, room.epoch, good, room.head,
+                room.coverage.state_vector(), int(access),
+            ),
+        )  # fmt: skip
+        self._outgoing.attach(room.channel, lambda: self._next_of(room.channel, tasks))
+        return channel
+
+    async def _differ(self, channel: Channel, state_vector: bytes) -> None:
+        """Send the reader all that ``state_vector`` lacks; if that fails, close its channel."""
+        room = channel.loaded.room
+        code, reason = Code.BUSY, "the relay cannot make its difference now"
+        try:
+            offset, update = await self._shared.rooms.difference(room, state_vector)
+        except Quarantined as error:
+            offset, update, code, reason = 0, None, Code.QUARANTINED, str(error)
+        except (WorkerDied, ReplicaFailed, LocalError, TimeoutError) as error:
+            logger.warning("a difference could not be made: %s: %s", type(error).__name__, error)
+            offset, update = 0, None
+        if self._channels.get(room.channel) is not channel:
+            return
+        if update is None:
+            self._drop(channel)
+            self._answer_in_order(room.channel, frames.Left(room.channel, code, reason))
+            return
+        channel.ready = encode(frames.Difference(room.channel, offset, update))
+        room.place(channel.reader, offset)
+        self._wake.set()
+
+    def _drop(self, channel: Channel) -> None:
+        loaded = channel.loaded
+        del self._channels[loaded.room.channel]
+        loaded.room.leave(channel.reader)
+        if loaded.presence.leave(channel.seat):
+            wake_all(loaded)
+        self._shared.rooms.release(loaded)
+
+    async def _recheck(self) -> None:
+        """Ask again, now and then, what this user may do in each room."""
+        shared = self._shared
+        while True:
+            await asyncio.sleep(shared.settings.recheck_rights_s)
+            for channel in list(self._channels.values()):
+                room = channel.loaded.room
+                access = await shared.rights.authorize(self._user, room.name)
+                if self._channels.get(room.channel) is not channel:
+                    continue
+                channel.reader.access = access
+                if access < Access.READ:
+                    self._drop(channel)
+                    withdrawn = "the right to it was withdrawn"
+                    left = frames.Left(room.channel, Code.FORBIDDEN, withdrawn)
+                    self._answer_in_order(room.channel, left)
+
+    # Writing
+
+    async def _write(self) -> None:
+        while True:
+            self._wake.clear()
+            while (data := self._outgoing.next()) is not None:
+                await self._socket.send_bytes(data)
+                self._sent.set()
+            self._sent.set()
+            await self._wake.wait()
+
+    def _turn(self, channel: Channel, tasks: asyncio.TaskGroup) -> bytes | None:
+        """The next frame of one room for this connection."""
+        room, reader = channel.loaded.room, channel.reader
+        if channel.ready is not None:
+            frame, channel.ready = channel.ready, None
+            return frame
+        if channel.fetching:
+            return None
+        # First what is owed: under a steady stream of others' updates the acks must not starve.
+        ack = room.next_ack(reader, self._shared.log.committed)
+        if ack is not None:
+            return ack
+        run = room.next_run(reader)
+        if run is BEHIND:
+            channel.fetching = True
+            tasks.create_task(self._fetch(channel))
+            return None
+        assert run is None or isinstance(run, bytes)
+        if run is not None:
+            return run
+        # Its own updates may just have been passed over, which makes their ack due.
+        ack = room.next_ack(reader, self._shared.log.committed)
+        if ack is not None:
+            return ack
+        if channel.seat.due:
+            due = encode_awareness(channel.seat.take())
+            return encode(frames.Awareness(room.channel, due))
+        return None
+
+    async def _fetch(self, channel: Channel) -> None:
+        room, reader = channel.loaded.room, channel.reader
+        rooms = self._shared.rooms
+        frame = await rooms.read_behind(room, reader)
+        if self._channels.get(room.channel) is not channel:
+            return
+        if frame is None:
+            # The log was compacted beyond its place: all of it, against nothing, is right.
+            reader.waits_for_difference = True
+            await self._differ(channel, b"\0")
+        else:
+            channel.ready = frame
+        channel.fetching = False
+        self._wake.set()
+
+
+def _once(encoded: bytes) -> Callable[[], bytes | None]:
+    pieces = [encoded]
+    return lambda: pieces.pop() if pieces else None

@@ -1,0 +1,102 @@
+"""The tables of the log's file, and every statement that speaks to them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from collab.storage.opening import Migration
+
+APPLICATION_ID: Final = 0x434C4F47  # "CLOG": a file that says otherwise is not ours
+
+# A version that was released is never edited: what must change is a new entry at the end.
+#
+# An update's offset is its row id: rows of one room are then in offset order in the index without
+# the index storing the offset, and appending is at the end of the table's tree.
+_FIRST: Final[Migration] = (
+    """
+    CREATE TABLE meta (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        relay_id BLOB NOT NULL CHECK (length(relay_id) = 16),
+        head INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE generations (
+        number INTEGER PRIMARY KEY,
+        id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
+        start_offset INTEGER NOT NULL,
+        opened_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE rooms (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        epoch BLOB NOT NULL CHECK (length(epoch) = 16),
+        base INTEGER NOT NULL DEFAULT 0
+    ) STRICT
+    """,
+    """
+    CREATE TABLE snapshots (
+        room_id INTEGER PRIMARY KEY,
+        "offset" INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        coverage BLOB
+    ) STRICT
+    """,
+    """
+    CREATE TABLE updates (
+        "offset" INTEGER PRIMARY KEY,
+        room_id INTEGER NOT NULL,
+        data BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX updates_by_room ON updates (room_id)",
+)
+
+MIGRATIONS: Final = (_FIRST,)
+
+# --- a start of the relay ----------------------------------------------------------------------
+
+CREATE_META: Final = "INSERT OR IGNORE INTO meta (id, relay_id, head) VALUES (1, ?, 0)"
+RELAY_ID: Final = "SELECT relay_id FROM meta"
+# Compaction deletes rows, so the last row alone does not say what was given out: meta.head does,
+# and it is moved in the transaction that deletes.
+HEAD: Final = """
+    SELECT max(
+        (SELECT head FROM meta),
+        (SELECT ifnull(max("offset"), 0) FROM updates),
+        (SELECT ifnull(max(start_offset), 0) FROM generations)
+    )
+"""
+GENERATIONS: Final = "SELECT id, start_offset FROM generations ORDER BY number"
+ADD_GENERATION: Final = "INSERT INTO generations (id, start_offset, opened_at) VALUES (?, ?, ?)"
+
+# --- rooms ---------------------------------------------------------------------------------------
+
+FIND_ROOM: Final = "SELECT id, name, epoch, base FROM rooms WHERE name = ?"
+CREATE_ROOM: Final = "INSERT OR IGNORE INTO rooms (name, epoch) VALUES (?, ?)"
+BASE: Final = "SELECT base FROM rooms WHERE id = ?"
+
+# --- updates -------------------------------------------------------------------------------------
+
+APPEND: Final = 'INSERT INTO updates ("offset", room_id, data) VALUES (?, ?, ?)'
+# For a batch that is tried again when nobody can know how the first attempt ended (a cancelled
+# wait). Offsets start above all that is stored and rise: no other row can be hit.
+APPEND_AGAIN: Final = 'INSERT OR REPLACE INTO updates ("offset", room_id, data) VALUES (?, ?, ?)'
+READ_AFTER: Final = """
+    SELECT "offset", data FROM updates WHERE room_id = ? AND "offset" > ? ORDER BY "offset"
+"""
+
+# --- snapshots -----------------------------------------------------------------------------------
+
+SNAPSHOT: Final = 'SELECT data, "offset", coverage FROM snapshots WHERE room_id = ?'
+WRITE_SNAPSHOT: Final = """
+    INSERT INTO snapshots (room_id, "offset", data, coverage) VALUES (?, ?, ?, ?)
+    ON CONFLICT (room_id) DO UPDATE SET
+        "offset" = excluded."offset", data = excluded.data, coverage = excluded.coverage
+    WHERE excluded."offset" >= snapshots."offset"
+"""
+SAVE_HEAD: Final = "UPDATE meta SET head = max(head, ?)"
+DELETE_UP_TO: Final = 'DELETE FROM updates WHERE room_id = ? AND "offset" <= ?'
+MOVE_BASE: Final = "UPDATE rooms SET base = max(base, ?) WHERE id = ?"

@@ -1,0 +1,1 @@
+"""What survives: kills, full disks, damage. Against real processes and real files."""

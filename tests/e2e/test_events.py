@@ -1,0 +1,166 @@
+"""What a program is told, and that its own faults stay its own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import collab
+from tests.e2e.support import QUICK, reads, run, running, soon, until
+
+
+def test_events_are_coalesced_and_a_slow_reader_holds_nobody_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            running(tmp_path) as (url, _),
+            collab.open(":memory:", relay=url, settings=QUICK) as one,
+            collab.open(":memory:", relay=url, settings=QUICK) as other,
+        ):
+            here, there = await one.room("notes"), await other.room("notes")
+            await there.wait_synced(20)
+            events = there.events()  # and nobody reads it yet
+            for number in range(500):
+                here.text("body").insert(0, "x")
+                there.text("body").insert(0, "y")
+                if number % 50 == 0:
+                    await asyncio.sleep(0)
+            await here.wait_synced(20)
+            await until(lambda: len(there.text("body")) == 1000)
+            await there.wait_synced(20)
+            taken = [await soon(anext(events)) for _ in range(3)]
+            assert len(set(taken)) == 3
+            assert set(taken) == {
+                collab.DocumentChanged(local=True),
+                collab.DocumentChanged(local=False),
+                collab.StatusChanged(),
+            }
+
+    run(main())
+
+
+def test_events_begin_at_the_call_and_end_with_the_room() -> None:
+    async def main() -> None:
+        async with collab.open(":memory:") as client:
+            room = await client.room("notes")
+            events = room.events()
+            room.text("body").insert(0, "x")
+            await room.wait_saved()
+            seen: list[collab.RoomEvent] = []
+
+            async def watch() -> None:
+                async for event in events:
+                    seen.append(event)
+
+            watching = asyncio.create_task(watch())
+            await until(lambda: collab.DocumentChanged(local=True) in seen)
+            await room.close()
+            await soon(watching)
+
+    run(main())
+
+
+def test_a_stream_of_events_that_nobody_reads_is_let_go() -> None:
+    async def main() -> None:
+        import gc
+
+        async with collab.open(":memory:") as client:
+            room = await client.room("notes")
+            for _ in range(10):
+                room.events()
+            gc.collect()
+            assert not room._local.observers
+
+    run(main())
+
+
+def test_observers_that_raise_are_reported_and_break_nothing(tmp_path: Path) -> None:
+    reported: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
+        async with (
+            running(tmp_path) as (url, _),
+            collab.open(":memory:", relay=url, user={"name": "Ada"}, settings=QUICK) as one,
+            collab.open(":memory:", relay=url, user={"name": "Bob"}, settings=QUICK) as other,
+        ):
+
+            def fail(*_: object) -> None:
+                raise RuntimeError("the program's own fault")
+
+            here, there = await one.room("notes"), await other.room("notes")
+            there.observe(fail)
+            there.text("body").observe(fail)
+            there.presence.observe(fail)
+            raw = there.document.observe(fail)
+            other.observe(fail)
+            heard: list[collab.TextChanged] = []
+            there.text("body").observe(heard.append)
+            for number in range(20):
+                here.text("body").insert(number, "x")
+                await here.wait_synced(20)
+            await reads(there, "x" * 20)
+            await there.wait_synced(20)
+            with pytest.raises(ExceptionGroup):  # as pycrdt's own observers do, and it is edited
+                there.text("local").insert(0, "edited")
+            there.document.unobserve(raw)
+            await there.wait_synced(20)
+            await reads(here, "edited", name="local")
+            ops = [op for event in heard for op in event.delta]
+            assert "".join(op.text for op in ops if isinstance(op, collab.Insert)) == "x" * 20
+            assert there.status.error is None
+
+    asyncio.run(main())
+    assert len(reported) > 20
+    assert all(
+        "own fault" in repr(context.get("exception")) or "Observer" in repr(context)
+        for context in reported
+    ), reported
+
+
+def test_callbacks_may_edit_and_close(tmp_path: Path) -> None:
+    """A program that answers every remote change with an edit of its own, and closes at the end."""
+
+    async def main() -> None:
+        async with (
+            running(tmp_path) as (url, _),
+            collab.open(":memory:", relay=url, settings=QUICK) as one,
+            collab.open(":memory:", relay=url, settings=QUICK) as other,
+        ):
+            here, there = await one.room("notes"), await other.room("notes")
+            await there.wait_synced(20)
+            text = there.text("body")
+
+            def echo(event: collab.TextChanged) -> None:
+                if not event.local:
+                    with there.transaction("echo"):
+                        for op in event.delta:
+                            if isinstance(op, collab.Insert):
+                                there.text("echo").insert(0, op.text)
+
+            subscription = text.observe(echo)
+            for letter in "abc":
+                here.text("body").insert(0, letter)
+                await here.wait_synced(20)
+                await until(lambda letter=letter: letter in str(there.text("echo")))  # type: ignore[misc]
+            await reads(here, "cba", name="echo")
+            subscription.close()
+            subscription.close()
+            here.text("body").insert(0, "d")
+            await reads(there, "dcba")
+            closing: list[asyncio.Task[None]] = []
+
+            def close(_: collab.RoomEvent) -> None:
+                if not closing:
+                    closing.append(asyncio.ensure_future(there.close()))
+
+            there.observe(close)
+            here.text("body").insert(0, "e")
+            await until(lambda: closing)
+            await soon(closing[0])
+
+    run(main())

@@ -1,0 +1,95 @@
+"""Node with Yjs and y-websocket in it, for the tests beside this file. Not a test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+_LINE_BYTES = 64 * 1024 * 1024
+_STAMP = HERE / "node_modules" / ".package-lock.json"  # npm writes it last
+
+
+def need_node() -> None:
+    """Install what package-lock.json names, once; without Node or npm skip, on CI fail."""
+    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
+    if missing:
+        _give_up(f"{' and '.join(missing)} missing: nothing is tried against stock Yjs")
+    if _STAMP.exists() and _STAMP.stat().st_mtime >= (HERE / "package-lock.json").stat().st_mtime:
+        return
+    command = ["npm", "ci", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        _give_up(f"npm ci failed: nothing is tried against stock Yjs\n{done.stderr[-2000:]}")
+    os.utime(_STAMP)
+
+
+def _give_up(why: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+class Node:
+    """A script that answers each line of JSON with one, in any order."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._count = 0
+
+    async def ask(self, question: dict[str, Any]) -> Any:
+        """The answer to ``question``."""
+        writer = self._process.stdin
+        assert writer is not None
+        self._count += 1
+        answer = self._asked[self._count] = asyncio.get_running_loop().create_future()
+        writer.write(json.dumps({"number": self._count} | question).encode() + b"\n")
+        await writer.drain()
+        return await answer
+
+    async def listen(self) -> None:
+        """Give answers to who asked, until Node ends."""
+        reader = self._process.stdout
+        assert reader is not None
+        async for line in reader:
+            answer = json.loads(line)
+            self._asked.pop(answer["number"]).set_result(answer["found"])
+        for asked in self._asked.values():
+            asked.set_exception(RuntimeError("Node ended; its own error is above"))
+
+    async def do(self, command: str, peer: str, **details: Any) -> Any:
+        """Have a provider of providers.mjs do something."""
+        return await self.ask({"command": command, "id": peer, **details})
+
+
+@asynccontextmanager
+async def running_node(script: str) -> AsyncIterator[Node]:
+    """A Node process that runs a script of this folder."""
+    process = await asyncio.create_subprocess_exec(
+        "node", script, cwd=HERE, limit=_LINE_BYTES,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    node = Node(process)
+    listening = asyncio.create_task(node.listen())
+    try:
+        yield node
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(5):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        await listening

@@ -1,0 +1,1 @@
+"""collab.storage, module by module."""
