@@ -16,7 +16,7 @@ from collab.errors import BadUpdate
 from collab.protocol import frames
 from collab.protocol.frames import Access, Code
 from collab.protocol.position import NOWHERE, Position
-from collab.protocol.update import Coverage, Fit, Walk, decode_state_vector, walk
+from collab.protocol.update import Coverage, Fit, Walk, cut, decode_state_vector, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class DocumentSync:
     2. After a JOIN without a good offset, or a RESYNC, an OFFER goes up before any UPDATE.
     3. The position never passes an update that was not given to the replica.
     4. A row is acked only by an ACK for a number that covered it.
-    5. No update reaches the replica before all that it needs.
+    5. No update reaches the replica before all that it needs, and of each only what is new to it.
     6. After a JOIN without a good offset no position is stored before its OFFER is acked: what the
        relay lost, and we have acked rows of, would otherwise never be offered again.
     """
@@ -274,7 +274,7 @@ class DocumentSync:
             return self._hold(update, walked)
         if fit is Fit.NOTHING:
             return self._move(position) if moves else []
-        effects = self._apply(update, walked, position if moves else None)
+        effects = self._apply(update, walked, fit, position if moves else None)
         effects += self._release()
         return effects
 
@@ -295,7 +295,7 @@ class DocumentSync:
         self._drop_held()
         if fit is Fit.NOTHING:
             return self._move(position)
-        return self._apply(update, walked, position)
+        return self._apply(update, walked, fit, position)
 
     def ack(self, number: int, offset: int) -> list[Effect]:
         """Every number up to ``number`` is committed at the relay."""
@@ -405,7 +405,13 @@ class DocumentSync:
         moved = self._advance(position)
         return [Store(moved, None)] if moved else []
 
-    def _apply(self, update: bytes, walked: Walk, position: Position | None) -> list[Effect]:
+    def _apply(
+        self, update: bytes, walked: Walk, fit: Fit, position: Position | None
+    ) -> list[Effect]:
+        if fit is Fit.OVERLAPS:
+            # The guard judges what is new of it. An engine would go by what it says of the rest.
+            update = cut(update, walked, self.coverage)
+            walked = walk(update)
         self.coverage.add(walked)
         if position is not None:
             position = self._advance(position)
@@ -438,7 +444,7 @@ class DocumentSync:
                 self._held_bytes -= len(update)
                 progress = True
                 if fit is not Fit.NOTHING:
-                    effects += self._apply(update, walked, None)
+                    effects += self._apply(update, walked, fit, None)
         return effects
 
     def _drop_held(self) -> None:

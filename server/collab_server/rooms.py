@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from collab import limits
+from collab.errors import BadUpdate
 from collab.protocol.update import Coverage, Walk, merge, walk
 from collab_server.log.port import Log, StoredRoom
 from collab_server.presence import Presence
@@ -125,7 +126,7 @@ class Rooms:
     async def _load(self, name: str, epoch: bytes) -> Loaded:
         row = await self._log.open_room(name, epoch=epoch)
         stored = await self._log.load(row.id)
-        coverage = await asyncio.to_thread(_coverage_of, stored)
+        coverage = await asyncio.to_thread(coverage_of, stored)
         self._channels += 1
         room = Room(
             room_id=row.id,
@@ -277,10 +278,14 @@ class Rooms:
             loaded.compacting = None
 
 
-def _coverage_of(stored: StoredRoom) -> Coverage:
+def coverage_of(stored: StoredRoom) -> Coverage:
+    """What a stored room contains."""
     coverage = Coverage()
     if stored.coverage is not None:
-        coverage = Coverage.from_bytes(stored.coverage)
+        try:
+            coverage = Coverage.from_bytes(stored.coverage)
+        except BadUpdate:  # of another version of this program
+            coverage = Coverage.from_update(stored.snapshot or EMPTY_UPDATE)
     elif stored.snapshot is not None:
         coverage = Coverage.from_update(stored.snapshot)
     for _, data in stored.updates:

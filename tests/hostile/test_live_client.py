@@ -6,8 +6,6 @@ import json
 import random
 from typing import Any, Final
 
-import pytest
-
 from collab.errors import BadUpdate
 from collab.protocol import frames
 from collab.protocol.document_sync import Apply
@@ -85,9 +83,6 @@ def test_a_client_survives_and_reads_all_that_the_guard_lets_pass() -> None:
     run(main())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="document_sync gives overlapping updates to the engine whole"
-)
 def test_a_device_cuts_off_what_it_knows_before_its_engine_sees_an_update() -> None:
     """The tail of an item that is known in part stands after its head, whatever the update says.
 

@@ -14,7 +14,7 @@ from collab.crdt.server_replica import ServerReplica
 from collab.errors import BadUpdate
 from collab.protocol.clock_runs import ClockRuns
 from collab.protocol.update import Coverage, Fit, Walk, decode_state_vector
-from collab_server.rooms import _coverage_of
+from collab_server.rooms import coverage_of as coverage_of_stored
 from tests.simulation.edits import content
 from tests.simulation.walks import walk
 from tests.simulation.world import Violation
@@ -32,7 +32,7 @@ def coverage_of(file: LogFile, name: str) -> Coverage:
     if offsets != sorted(set(offsets)):
         raise Violation(f"the log's offsets do not rise: {offsets}")
     try:
-        return _coverage_of(stored)
+        return coverage_of_stored(stored)
     except BadUpdate as error:
         raise Violation(f"the log of {name} is out of causal order: {error}") from error
 

@@ -10,7 +10,7 @@ from collab.protocol.codec import encode
 from collab.protocol.update import merge
 from collab_server.log.port import RoomRow, StoredRoom
 from collab_server.room import Reader, Room
-from collab_server.rooms import EMPTY_UPDATE, _coverage_of
+from collab_server.rooms import EMPTY_UPDATE, coverage_of
 from collab_server.worker_protocol import Tag
 from tests.simulation.disk import Disk
 from tests.simulation.plan import Plan
@@ -83,7 +83,7 @@ class RelayRooms:
             epoch=row.epoch,
             base=stored.base,
             head=max([stored.snapshot_offset, *(offset for offset, _ in stored.updates)]),
-            coverage=_coverage_of(stored),
+            coverage=coverage_of(stored),
             snapshot_bytes=len(stored.snapshot or b""),
             log_bytes=sum(len(data) for _, data in stored.updates),
         )

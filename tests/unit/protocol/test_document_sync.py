@@ -270,11 +270,22 @@ def test_an_update_that_adds_nothing_moves_the_place_alone() -> None:
     assert updates(sync, 9, A0.data) == [Store(Position(GENERATION, 9), None)]
 
 
-def test_an_update_that_overlaps_is_given_to_the_replica_as_it_is() -> None:
+def test_of_an_update_that_overlaps_the_replica_is_given_what_is_new() -> None:
     sync = opened(A0)
     both = update((1, 0, [text("ab")]))
-    assert updates(sync, 9, both) == [Apply(both, Position(GENERATION, 9))]
+    [effect] = updates(sync, 9, both)
+    assert isinstance(effect, Apply)
+    assert effect.position == Position(GENERATION, 9)
+    assert list(walk(effect.update).ranges) == [(1, 1, 2)]
     assert sync.coverage.clocks == {1: 2}
+
+
+def test_known_deletions_of_a_difference_are_not_stored_again() -> None:
+    gone = deletes((2, [(0, 3)]))
+    sync = opened(A0, content=(update((2, 0, [text("xyz")]), delete_set=gone),))
+    [effect] = updates(sync, 9, update((1, 1, [text("b", left=(1, 0))]), delete_set=gone))
+    assert isinstance(effect, Apply)
+    assert not walk(effect.update).deletes
 
 
 def test_a_place_never_goes_back_within_a_generation() -> None:
