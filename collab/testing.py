@@ -4,6 +4,8 @@ async with collab.testing.relay() as relay, collab.open(":memory:", relay=relay.
     async with relay.offline():
         ...  # edits go on, saved on the device
     ...      # and come together again
+
+And a network that is as bad as you want it: ``proxy(relay.url)``, see :class:`FaultProxy`.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from collab.fault_proxy import Direction, FaultProxy, Portal
+
 if TYPE_CHECKING:
     from collab_server.app import Relay
     from collab_server.settings import Settings
 
-__all__ = ["TestRelay", "relay"]
+__all__ = ["Direction", "FaultProxy", "Portal", "TestRelay", "proxy", "relay"]
 
 
 class TestRelay:
@@ -78,3 +82,11 @@ async def relay(data: Path | None = None) -> AsyncIterator[TestRelay]:
             finally:
                 await running._serving.aclose()
                 await asyncio.sleep(0)
+
+
+def proxy(target: str, *, seed: int = 0) -> FaultProxy:
+    """A TCP proxy in front of ``target``: ``async with`` it, and give its ``url`` to a client.
+
+    ``seed`` is of the bits that ``corrupt`` flips.
+    """
+    return FaultProxy(target, seed=seed)
