@@ -104,6 +104,8 @@ def _walk_insert(update: bytes, match: re.Match[bytes]) -> Walk | None:
             right = _client_of(rc)
             if needs.get(right, 0) <= right_clock:
                 needs[right] = right_clock + 1
+    if left == right and left_clock == right_clock:
+        raise BadUpdate("an item stands between another one and itself")
     if end > MAX_CLOCK or left_clock >= MAX_CLOCK or right_clock >= MAX_CLOCK:
         raise BadUpdate(f"a clock is above {MAX_CLOCK}")
     start = match.end(2)

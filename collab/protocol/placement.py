@@ -10,6 +10,9 @@ all that it names is that. What no editor makes, and yrs 0.28 does not survive, 
 - Text in an array: yrs counts its characters where it should count bytes, and reading loops.
 - A place between two that differ. Whole documents would be refused later: there an engine may
   have split the item, whose tail then stands between its head and the same right neighbour.
+- A place between one that is GC and one in the list of a root type. Yjs makes GC of the item, yrs
+  puts it into the list. Only what is in a deleted type becomes GC, and roots are never deleted;
+  below them a deleted type may hold both, and no engine shows what comes between.
 - More than one value at once under a key (unless they come deleted). Who refers to the first of
   them splits the item, and yrs then frees the map under a value that it takes for overwritten.
 - A neighbour to the right that is under a key: editors only overwrite, from the left. The item
@@ -55,6 +58,7 @@ IN_ARRAY: Final = 0x80
 KEYED: Final = 0x100
 UNKNOWN: Final = 0x200
 
+_IN_ROOT: Final = 0  # in the list of a root type
 _UNPLACED: Final = -1
 
 
@@ -71,11 +75,14 @@ class KnownItems(Protocol):
 
 def place_between(left: int, right: int) -> int:
     """The place of an item whose neighbours have these places; ``BadUpdate`` if they differ."""
-    if right in (left, UNKNOWN):
+    if left == right:
         return left
-    if left == UNKNOWN:
-        return right
-    raise BadUpdate("an item stands between two that are in different shared types")
+    if UNKNOWN not in (left, right):
+        raise BadUpdate("an item stands between two that are in different shared types")
+    place = right if left == UNKNOWN else left
+    if place == _IN_ROOT:
+        raise BadUpdate("an item stands between one in a root type and one that is gone")
+    return place
 
 
 def check_neighbour(right: int) -> None:

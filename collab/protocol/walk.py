@@ -12,6 +12,8 @@ walked first, by this module's own rules, which are stricter than any engine's:
 5. The structs can be put in some order in which each comes after what it refers to.
 6. What engines read differently from each other is refused: ContentJSON (yrs reads one string
    more than Yjs writes), XmlHook (Yjs writes a name, yrs reads none), weak links, moves.
+7. No item stands between another one and itself: where engines put it depends on where they have
+   cut up that other one, so one update would read differently from replica to replica.
 
 Format: yjs ``src/utils/encoding.js`` and ``src/structs``; behaviour of yrs 0.28 as in pycrdt
 0.14.13, tried.
@@ -175,6 +177,10 @@ def _walk_unsafely(data: bytes, structs: list[Struct] | None) -> Walk:
                                 needs[rc] = rk + 1
                             if client_count > 1:
                                 crossing.append((client, clock, rc, rk))
+                        if rk == lk and rc == lc:
+                            raise BadUpdate(
+                                f"item at offset {start} stands between another and itself"
+                            )
             else:
                 kind = info
             if 0 < kind < SKIP:

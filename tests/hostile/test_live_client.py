@@ -26,7 +26,7 @@ WELL: Final = 100
 
 
 def passing(seed: str, count: int) -> list[bytes]:
-    """Hostile updates of one log that the guard lets pass, as relays log them: in order, cut."""
+    """Hostile updates that the guard lets pass, in order and cut; some add nothing."""
     adversary = Adversary(random.Random(seed))
     coverage, updates = Coverage(), list[bytes]()
     while len(updates) < count:

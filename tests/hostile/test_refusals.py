@@ -233,6 +233,22 @@ def test_what_is_between_a_known_item_and_one_that_is_gone_is_welcome() -> None:
     assert twin.depth(2, 1) == 0
 
 
+def test_nothing_stands_between_an_item_of_a_root_and_one_that_is_gone() -> None:
+    """Yjs makes GC of it, yrs shows it; a root cannot be deleted, so no editor has such neighbours.
+
+    Below roots a type may be deleted here, and an item in it be GC only where it came from.
+    """
+    known = _knows((1, 0, [text("ab"), b"\x00" + number(2)]))
+    for place in ({"left": (1, 1), "right": (1, 2)}, {"left": (1, 3), "right": (1, 0)}):
+        assert "gone" in _refused((2, 0, [text("x", **place)]), before=known)
+        assert "gone" in _refused((2, 0, [text("xy", **place)]), before=known)
+        assert "gone" in _refused((1, 4, [shared_type(TEXT, **place)]), before=known)
+    both = update((1, 0, [text("ab"), b"\x00" + number(2)]), (2, 0, [text("x", left=(1, 2))]))
+    known = Coverage.from_update(both)
+    assert "gone" in _refused((2, 1, [text("y", left=(2, 0), right=(1, 0))]), before=known)
+    known.add(walk(update((2, 1, [text("y", left=(2, 0), right=(1, 3))]))))
+
+
 def test_an_item_whose_head_is_known_may_not_name_a_parent_that_is_no_type() -> None:
     """A relay cuts the head off, and the parent with it; a device may be given all of it."""
     known = _knows((1, 0, [text("x")]), (2, 0, [text("y")]))

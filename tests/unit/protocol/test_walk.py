@@ -126,6 +126,8 @@ ONE = text("a")
         (update((1, 0, [text("a", left=(1, 0))])), "exist before|later one"),
         (update((1, 5, [text("a", right=(1, 5))])), "exist before|later one"),
         (update((1, 0, [ONE, text("a", parent=(1, 1))])), "later one"),
+        (update((1, 1, [text("a", left=(1, 0), right=(1, 0))])), "itself"),
+        (update((1, 1, [item(8, b"\x01\x7f", left=(2**40, 9), right=(2**40, 9))])), "itself"),
         (update((1, 0, [text("a", left=(2, 0))]), (2, 0, [text("b", left=(1, 0))])), "circle"),
         (b"\x00" + deletes((1, [(0, 0)])), "empty"),
         (b"\x00" + deletes((1, [(5, 1), (0, 1)])), "out of order"),
