@@ -18,6 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from collab import limits
+from collab.errors import LocalError
+from collab.protocol.codec import is_room_name
 from collab.protocol.frames import SUBPROTOCOL, VERSION, Close
 from collab_server.auth import Authenticate, Authorize, refusal, rights_of
 from collab_server.gateway.connection import Shared
@@ -26,7 +29,8 @@ from collab_server.gateway.sync import SyncConnection
 from collab_server.gateway.yjs import YjsConnection
 from collab_server.gateway.yjs_request import take_credentials
 from collab_server.log.sqlite import SqliteLog
-from collab_server.replicas import Replicas
+from collab_server.replicas import Contents, Replicas
+from collab_server.room_handle import RoomHandle
 from collab_server.rooms import Rooms
 from collab_server.settings import Settings
 
@@ -76,7 +80,7 @@ class Relay:
             async with AsyncExitStack() as stack:
                 rooms: Rooms | None = None
 
-                async def reload(room_id: int) -> tuple[bytes | None, list[bytes]]:
+                async def reload(room_id: int) -> Contents:
                     assert rooms is not None
                     return await rooms.reload(room_id)
 
@@ -93,6 +97,26 @@ class Relay:
         finally:
             await log.close()
             await committing
+
+    def room(self, name: str) -> RoomHandle:
+        """The room of this name, for the program that this relay runs in.
+
+        Raises :class:`collab.LocalError` for what no room may be called.
+        """
+        if not is_room_name(name):
+            raise LocalError(
+                f"{name!r} is no name of a room, so there is nothing to act on. A name has 1 to "
+                f"{limits.MAX_ROOM_NAME_BYTES} bytes of UTF-8 and no control characters."
+            )
+        return RoomHandle(name, self._running_rooms)
+
+    def _running_rooms(self) -> Rooms:
+        if self._shared is None:
+            raise LocalError(
+                "The relay does not run, so its rooms cannot be reached. Nothing was changed. Call "
+                "this while its lifespan is entered."
+            )
+        return self._shared.rooms
 
     async def send_away(self) -> None:
         """Ask every client to come back, here or elsewhere; each after a time of its own."""

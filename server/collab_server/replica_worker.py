@@ -1,7 +1,8 @@
 """The process that runs the CRDT engine for the relay: ``python -m collab_server.replica_worker``.
 
 It reads commands from stdin and carries them out one by one, so an answer reflects exactly what was
-fed before the question. Whatever an update does to the engine, it does to this process only.
+fed before the question, and names the log's offset up to which that goes. Whatever an update does
+to the engine, it does to this process only.
 
 1. While a command is carried out, the marker (memory shared with the relay) names its room. When
    this process dies, the relay reads there whose command it was.
@@ -19,6 +20,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,11 +39,20 @@ from collab_server.worker_protocol import (
 )
 
 
+@dataclass(slots=True)
+class _Replica:
+    """One room's document, what the guard found in all that was fed, and how far that goes."""
+
+    document: ServerReplica
+    fed: Coverage
+    offset: int = 0
+
+
 class Worker:
     """The replicas, and what each command does to them. Does no I/O."""
 
     def __init__(self) -> None:
-        self._replicas: dict[int, tuple[ServerReplica, Coverage]] = {}
+        self._replicas: dict[int, _Replica] = {}
         self._failed: dict[int, str] = {}
 
     def carry_out(self, message: Message) -> Message | None:
@@ -55,51 +66,54 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the root: an engine raises what it likes
             reason = f"{type(error).__name__}: {error}"[:500]
             if message.tag is Tag.DIFFERENCE and room in self._replicas:
-                return Message(Tag.REFUSED, room, number, [reason.encode(errors="replace")])
+                return _reasoned(Tag.REFUSED, message, reason)
             self._replicas.pop(room, None)
             self._failed[room] = reason
         if number == 0:
             return None
         if room in self._failed:
-            reason = self._failed[room]
-            return Message(Tag.FAILED, room, number, [reason.encode(errors="replace")])
-        return Message(Tag.ANSWER, room, number, blobs)
+            return _reasoned(Tag.FAILED, message, self._failed[room])
+        return Message(Tag.ANSWER, room, number, self._replicas[room].offset, blobs)
 
     def _act(self, message: Message) -> Sequence[bytes]:
         room = message.room
         match message.tag:
             case Tag.OPEN:
-                self._replicas[room] = (ServerReplica(), Coverage())
+                self._replicas[room] = _Replica(ServerReplica(), Coverage())
             case Tag.FEED:
-                replica, coverage = self._replicas[room]
+                replica = self._replicas[room]
                 for update in message.blobs:
-                    coverage.add(walk(update))
-                replica.apply(message.blobs)
-            case Tag.LOADED:
-                return [self._replicas[room][1].to_bytes()]
+                    replica.fed.add(walk(update))
+                replica.document.apply(message.blobs)
+                replica.offset = message.offset
             case Tag.DIFFERENCE:
-                return [self._replicas[room][0].difference(message.blobs[0])]
+                return [self._replicas[room].document.difference(message.blobs[0])]
             case Tag.SNAPSHOT:
-                return self._snapshot(room)
+                return _snapshot(self._replicas[room])
             case Tag.DROP:
                 pass
             case _:
                 raise ValueError(f"{message.tag!r} is not a command")
         return []
 
-    def _snapshot(self, room: int) -> Sequence[bytes]:
-        """The document as one update, and its coverage, if it holds all that was fed.
 
-        The relay deletes updates on the strength of this answer, so it is checked against the
-        guard's own account of them: an engine keeps an update that lacks a predecessor out of the
-        document, and says nothing.
-        """
-        replica, fed = self._replicas[room]
-        snapshot = replica.snapshot()
-        coverage = Coverage.from_update(snapshot)
-        if coverage.clocks != fed.clocks:
-            raise RuntimeError("the snapshot does not hold all that was fed")
-        return [snapshot, coverage.to_bytes()]
+def _snapshot(replica: _Replica) -> Sequence[bytes]:
+    """The document as one update, and its coverage, if it holds all that was fed.
+
+    The relay deletes updates on the strength of this answer, so it is checked against the guard's
+    own account of them: an engine keeps an update that lacks a predecessor out of the document, and
+    says nothing.
+    """
+    snapshot = replica.document.snapshot()
+    coverage = Coverage.from_update(snapshot)
+    if coverage.clocks != replica.fed.clocks:
+        raise RuntimeError("the snapshot does not hold all that was fed")
+    return [snapshot, coverage.to_bytes()]
+
+
+def _reasoned(tag: Tag, question: Message, reason: str) -> Message:
+    blobs = [reason.encode(errors="replace")]
+    return Message(tag, question.room, question.number, blobs=blobs)
 
 
 def main() -> None:

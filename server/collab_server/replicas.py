@@ -3,7 +3,8 @@
 Invariants
 1. A replica in the worker was fed the room's log in its order, without a hole. When that cannot be
    kept (a full buffer, a death), the replica is dropped and loaded anew at the next question.
-2. An answer reflects everything that was fed before the question. After a reload it may hold more.
+2. An answer reflects the log up to the offset that comes with it, and no more: everything that was
+   fed before the question, or, of a replica that had to be loaded for it, what was there by then.
 3. A room during whose commands the worker died ``MAX_DEATHS`` times gets no further command.
 4. Every room that is not in ``_rooms`` is not in the worker.
 """
@@ -19,18 +20,26 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from collab.errors import Closed
-from collab.limits import WALK_ON_LOOP_BYTES
-from collab.protocol.coverage import Coverage
 from collab_server.worker_link import WORKER_MODULE, ReplicaFailed, WorkerDied, WorkerLink
 from collab_server.worker_protocol import Message, Tag
 
-__all__ = ["Quarantined", "Reload", "ReplicaFailed", "Replicas", "WorkerDied"]
+__all__ = ["Contents", "Quarantined", "Reload", "ReplicaFailed", "Replicas", "WorkerDied"]
 
 logger = logging.getLogger(__name__)
 
-Reload = Callable[[int], Awaitable[tuple[bytes | None, Sequence[bytes]]]]
-"""(room id) -> (snapshot, updates after it): at least everything that was appended to the room's
-log before the call, committed or not. More is harmless."""
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A room's snapshot and the updates after it: all of its log up to ``offset``, and no more."""
+
+    snapshot: bytes | None
+    updates: Sequence[bytes]
+    offset: int
+
+
+Reload = Callable[[int], Awaitable[Contents]]
+"""Of a room's id: at least everything that was appended to its log before the call, committed or
+not."""
 
 MAX_DEATHS: Final = 2  # once may be chance: the kernel short of memory, an operator's kill
 MEMORY_PER_BYTE: Final = 12  # what an engine keeps in memory for a byte of an encoded document
@@ -52,7 +61,7 @@ class _Room:
     encoded_bytes: int = 0
     questions: int = 0  # under way; such a room is not dropped for the budget's sake
     loaded: asyncio.Event = field(default_factory=asyncio.Event)  # or given up: look again
-    backlog: list[bytes] | None = None  # fed while the log is being read
+    backlog: list[tuple[int, bytes]] | None = None  # offset, update: fed while the log is read
     backlog_bytes: int = 0
 
 
@@ -175,24 +184,7 @@ class Replicas:
         """Whether the worker died of this room too often."""
         return self._deaths[room_id] >= MAX_DEATHS if room_id in self._deaths else False
 
-    async def load(
-        self, room_id: int, snapshot: bytes | None, updates: Sequence[bytes]
-    ) -> Coverage:
-        """Give the worker a room, and get what the log covers of each client.
-
-        From the call on, ``feed`` reaches this replica. Raises ``WorkerDied``, ``ReplicaFailed``
-        (the guard or the engine refused something in the log), ``Quarantined``, ``Closed``.
-        """
-        link = await self._worker(room_id)
-        self._forget(room_id)
-        room = self._rooms[room_id] = _Room(backlog=[])
-        self._fill(link, room_id, room, snapshot, updates)
-        blobs = await self._ask(link, room_id, room, Tag.LOADED)
-        if len(blobs[0]) <= WALK_ON_LOOP_BYTES:
-            return Coverage.from_bytes(blobs[0])
-        return await asyncio.to_thread(Coverage.from_bytes, blobs[0])
-
-    def feed(self, room_id: int, update: bytes) -> None:
+    def feed(self, room_id: int, offset: int, update: bytes) -> None:
         """Pass an update of the log on, in the log's order. Does nothing for a room not loaded."""
         room = self._rooms.get(room_id)
         if room is None:
@@ -200,7 +192,7 @@ class Replicas:
         if room.backlog is not None:
             room.backlog_bytes += len(update)
             if room.backlog_bytes <= MAX_BACKLOG_BYTES:
-                room.backlog.append(update)
+                room.backlog.append((offset, update))
             else:
                 room.backlog.clear()  # it has a hole now, and will not be used
             return
@@ -208,28 +200,33 @@ class Replicas:
         if link is None or link.fed_bytes + len(update) > MAX_FED_BYTES:
             self.drop(room_id)  # the log has it; better asked for again than kept here
             return
-        link.feed(room_id, update)
+        link.feed(room_id, offset, update)
         self._grow(room, len(update))
 
-    async def difference(self, room_id: int, state_vector: bytes, *, timeout: float) -> bytes:
-        """What a replica with ``state_vector`` (lib0, guarded) lacks of the room, as one update.
+    async def difference(
+        self, room_id: int, state_vector: bytes, *, timeout: float
+    ) -> tuple[int, bytes]:
+        """An offset, and what a replica with ``state_vector`` (lib0, guarded) lacks up to it.
 
-        Raises ``TimeoutError`` after ``timeout`` seconds, and as ``load`` does.
+        Raises ``TimeoutError`` after ``timeout`` seconds, ``WorkerDied``, ``ReplicaFailed`` (the
+        guard or the engine refused something in the log), ``Quarantined``, ``Closed``.
         """
         async with asyncio.timeout(timeout):
-            return (await self._question(room_id, Tag.DIFFERENCE, state_vector))[0]
+            answer = await self._question(room_id, Tag.DIFFERENCE, state_vector)
+        return answer.offset, answer.blobs[0]
 
-    async def snapshot(self, room_id: int) -> tuple[bytes, bytes]:
-        """The whole room as one update, and the bytes of its ``Coverage``.
+    async def snapshot(self, room_id: int) -> tuple[int, bytes, bytes]:
+        """An offset, the whole room up to it as one update, and the bytes of its ``Coverage``.
 
         It holds everything that was fed before the call, or this raises ``ReplicaFailed``: what
-        the log deletes on the strength of it is in it. Otherwise raises as ``load`` does.
+        the log deletes on the strength of it is in it. Otherwise raises as ``difference`` does.
         """
-        blobs = await self._question(room_id, Tag.SNAPSHOT)
+        answer = await self._question(room_id, Tag.SNAPSHOT)
+        snapshot, coverage = answer.blobs
         room = self._rooms.get(room_id)
         if room is not None:
-            self._grow(room, len(blobs[0]) - room.encoded_bytes)
-        return blobs[0], blobs[1]
+            self._grow(room, len(snapshot) - room.encoded_bytes)
+        return answer.offset, snapshot, coverage
 
     def drop(self, room_id: int) -> None:
         """Let go of a room. The next question loads it again."""
@@ -250,7 +247,7 @@ class Replicas:
                 return self._current
             await asyncio.shield(self._link)
 
-    async def _question(self, room_id: int, tag: Tag, *blobs: bytes) -> Sequence[bytes]:
+    async def _question(self, room_id: int, tag: Tag, *blobs: bytes) -> Message:
         while True:
             link = await self._worker(room_id)
             room = self._rooms.get(room_id)
@@ -267,31 +264,30 @@ class Replicas:
         room = self._rooms[room_id] = _Room(backlog=[])
         try:
             async with self._reloads:
-                snapshot, updates = await self._reload(room_id)
+                contents = await self._reload(room_id)
             link = self._current
             if link is None or self._rooms.get(room_id) is not room:
                 return None
             if room.backlog_bytes > MAX_BACKLOG_BYTES:
                 return None
-            self._fill(link, room_id, room, snapshot, updates)
+            self._fill(link, room_id, room, contents)
             return room
         finally:
             if room.backlog is not None and self._rooms.get(room_id) is room:
                 self._forget(room_id)
             room.loaded.set()
 
-    def _fill(
-        self,
-        link: WorkerLink,
-        room_id: int,
-        room: _Room,
-        snapshot: bytes | None,
-        updates: Sequence[bytes],
-    ) -> None:
+    def _fill(self, link: WorkerLink, room_id: int, room: _Room, contents: Contents) -> None:
         """Everything that a replica is made of, in the log's order."""
         assert room.backlog is not None
-        parts = [*([] if snapshot is None else [snapshot]), *updates, *room.backlog]
-        link.open(room_id, parts)
+        parts, place = [*contents.updates], contents.offset
+        if contents.snapshot is not None:
+            parts.insert(0, contents.snapshot)
+        for offset, update in room.backlog:
+            if offset > place:
+                parts.append(update)
+                place = offset
+        link.open(room_id, place, parts)
         room.backlog, room.backlog_bytes = None, 0
         room.loaded.set()
         self._rooms.move_to_end(room_id)
@@ -299,7 +295,7 @@ class Replicas:
 
     async def _ask(
         self, link: WorkerLink, room_id: int, room: _Room, tag: Tag, *blobs: bytes
-    ) -> Sequence[bytes]:
+    ) -> Message:
         room.questions += 1
         self._rooms.move_to_end(room_id)
         try:

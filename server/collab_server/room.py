@@ -41,6 +41,10 @@ def in_frames(channel: int, offset: int, update: bytes) -> bytes:
     return encode(frames.Updates(channel, offset, update))
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(eq=False, slots=True)
 class Reader:
     """A connection's place in the room's log, and what it is owed."""
@@ -48,6 +52,7 @@ class Reader:
     access: Access
     wake: Callable[[], None]  # called when there is something for it
     dialect: Dialect = in_frames
+    on_deleted: Callable[[], None] = _nothing  # called when the room was deleted; it leaves then
     position: int = 0
     waits_for_difference: bool = True  # nothing of the log goes to it before that
     waits_for_offer: bool = True  # its updates are dropped until its difference comes
@@ -81,6 +86,7 @@ class NotTaken(Enum):
     EARLY = auto()  # something that it needs is not in the log
     KNOWN = auto()
     TOO_LARGE = auto()
+    SEALED = auto()  # the room is being deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class Room:
        beyond it: a device whose stored position is good has everything that was acked.
     3. A reader's place never passes an update that was not sent to it, except its own.
     4. Uncommitted updates are always in the tail.
+    5. A sealed room takes nothing in and acks nothing.
     """
 
     def __init__(
@@ -127,6 +134,7 @@ class Room:
         self.log_bytes = log_bytes
         self.readers: set[Reader] = set()
         self.pins = 0  # above zero somebody reads log and tail as one: the tail is not trimmed
+        self.sealed = False
         self._tail: list[Entry] = []
         self._offsets: list[int] = []
         self._tail_base = head  # every update beyond it is in the tail
@@ -156,6 +164,12 @@ class Room:
         """``reader`` is sent a difference that holds everything up to ``offset``."""
         reader.position = offset
         reader.waits_for_difference = False
+
+    def seal(self) -> None:
+        """The room is being deleted: who is told of that gets no ack any more."""
+        self.sealed = True
+        for reader in self.readers:
+            reader.acks.clear()
 
     # Writing
 
@@ -188,6 +202,8 @@ class Room:
             case NotTaken.KNOWN:
                 reader.acks.append((frame.number, self.head))
                 return None
+            case NotTaken.SEALED:
+                return None
             case NotTaken.TOO_LARGE:
                 return self._refuse(reader, Code.TOO_LARGE, TOO_LARGE)
 
@@ -195,6 +211,8 @@ class Room:
         self, writer: Reader, data: bytes, walked: Walk, next_offset: Callable[[], int]
     ) -> Appended | NotTaken:
         """Append what is new of an update, whatever its writer speaks. Raises BadUpdate."""
+        if self.sealed:
+            return NotTaken.SEALED
         fit = self.coverage.fit(walked)
         if fit is Fit.EARLY:
             return NotTaken.EARLY

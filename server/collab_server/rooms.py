@@ -1,4 +1,4 @@
-"""Which rooms are loaded: load, wake readers, compact, evict."""
+"""Which rooms are loaded: load, wake readers, compact, evict, delete."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, TypeVar
 
 from collab import limits
-from collab.errors import BadUpdate
-from collab.protocol.update import Coverage, Walk, merge, walk
-from collab_server.log.port import Log, StoredRoom
+from collab.errors import Closed, LocalError
+from collab.protocol.update import Walk, merge, walk
+from collab_server.loading import EMPTY_UPDATE, coverage_of, last_offset, room_of
+from collab_server.log.port import Log, RoomDeleted
 from collab_server.presence import Presence
-from collab_server.replicas import ReplicaFailed, Replicas
+from collab_server.replicas import Contents, ReplicaFailed, Replicas
 from collab_server.room import Reader, Room
 from collab_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-EMPTY_UPDATE: Final = b"\0\0"
 
 
 async def walk_anywhere(update: bytes) -> Walk:
@@ -40,7 +39,6 @@ class Loaded:
     room: Room
     presence: Presence = field(default_factory=Presence)
     users: int = 0  # connections that hold it
-    reloads: int = 0  # how often it was read for the worker
     compacting: asyncio.Task[None] | None = None
     eviction: asyncio.TimerHandle | None = None
 
@@ -54,7 +52,8 @@ class Rooms:
         self._settings = settings
         self._loaded: dict[str, Loaded] = {}
         self._by_id: dict[int, Loaded] = {}
-        self._loading: dict[str, asyncio.Task[Loaded]] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._deleting: dict[str, asyncio.Task[None]] = {}
         self._awaited: Counter[str] = Counter()  # who waits in hold(), by name
         self._moved: set[Room] = set()
         self._channels = 0
@@ -84,64 +83,86 @@ class Rooms:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _only(
+        self,
+        tasks: dict[str, asyncio.Task[None]],
+        name: str,
+        work: Callable[[], Coroutine[Any, Any, None]],
+    ) -> asyncio.Task[None]:
+        """The one task of its kind for ``name``; begun, if there is none."""
+
+        def over(task: asyncio.Task[None]) -> None:
+            del tasks[name]
+            if not task.cancelled():
+                task.exception()  # those who waited for it may all have given up
+
+        task = tasks.get(name)
+        if task is None:
+            task = tasks[name] = self._own(asyncio.create_task(work()))
+            task.add_done_callback(over)
+        return task
+
     # Holding a room
 
     async def hold(self, name: str, *, epoch: bytes | None) -> Loaded:
-        """The room of this name, loaded; a new one gets ``epoch``. Give it back with release."""
+        """The room of this name, loaded; a new one gets ``epoch``. Give it back with release.
+
+        Waits while the room is being deleted. Raises :class:`RoomDeleted` if ``epoch`` is that of
+        a deleted room of this name, whether or not there is another one by now.
+        """
         while True:
-            loaded = self._loaded.get(name)
-            if loaded is not None:
-                loaded.users += 1
-                if loaded.eviction:
-                    loaded.eviction.cancel()
-                    loaded.eviction = None
-                return loaded
-            task = self._loading.get(name)
-            if task is None:
-                task = self._own(asyncio.create_task(self._load(name, epoch or os.urandom(16))))
-                self._loading[name] = task
-                task.add_done_callback(lambda _: self._loading.pop(name, None))
-            # A joiner that gives up must not take the room from the others that wait for it.
-            self._awaited[name] += 1
-            try:
-                await asyncio.wait([task])
-            finally:
-                self._awaited[name] -= 1
-                if not self._awaited[name]:
-                    del self._awaited[name]
-            failure = None if task.cancelled() else task.exception()
-            if failure is not None:
-                raise failure
-            if task.cancelled():
-                raise asyncio.CancelledError
-            if name not in self._loaded:
-                continue
+            deletion, loaded = self._deleting.get(name), self._loaded.get(name)
+            if deletion is not None:
+                await asyncio.wait([deletion])
+            elif loaded is None:
+                await self._wait_for(name, epoch)
+            elif epoch is None or epoch == loaded.room.epoch:
+                return self._take(loaded)
+            elif await self._log.is_deleted(name, epoch):
+                raise RoomDeleted(name, epoch)
+            elif self._loaded.get(name) is loaded and name not in self._deleting:
+                return self._take(loaded)
+
+    def _take(self, loaded: Loaded) -> Loaded:
+        loaded.users += 1
+        if loaded.eviction:
+            loaded.eviction.cancel()
+            loaded.eviction = None
+        return loaded
+
+    async def _wait_for(self, name: str, epoch: bytes | None) -> None:
+        """Return when the room was loaded, by whomever; raise what it failed of."""
+        loading = self._only(self._loading, name, lambda: self._load(name, epoch or os.urandom(16)))
+        # A joiner that gives up must not take the room from the others that wait for it.
+        self._awaited[name] += 1
+        try:
+            await asyncio.wait([loading])
+        finally:
+            self._awaited[name] -= 1
+            if not self._awaited[name]:
+                del self._awaited[name]
+        if loading.cancelled():
+            raise asyncio.CancelledError
+        failure = loading.exception()
+        if isinstance(failure, RoomDeleted) and failure.epoch != epoch:
+            return  # it was loaded for somebody who offered that epoch; it is not for us
+        if failure is not None:
+            raise failure
 
     def release(self, loaded: Loaded) -> None:
         """Give a held room back."""
         loaded.users -= 1
-        if not loaded.users:
+        if not loaded.users and self._by_id.get(loaded.room.id) is loaded:
             self._evict_later(loaded)
 
-    async def _load(self, name: str, epoch: bytes) -> Loaded:
+    async def _load(self, name: str, epoch: bytes) -> None:
         row = await self._log.open_room(name, epoch=epoch)
         stored = await self._log.load(row.id)
         coverage = await asyncio.to_thread(coverage_of, stored)
         self._channels += 1
-        room = Room(
-            room_id=row.id,
-            channel=self._channels,
-            name=name,
-            epoch=row.epoch,
-            base=stored.base,
-            head=max([stored.snapshot_offset, *(offset for offset, _ in stored.updates)]),
-            coverage=coverage,
-            snapshot_bytes=len(stored.snapshot or b""),
-            log_bytes=sum(len(data) for _, data in stored.updates),
-        )
+        room = room_of(row, stored, coverage, channel=self._channels)
         loaded = self._loaded[name] = self._by_id[row.id] = Loaded(room)
         self._evict_later(loaded)  # whoever asked for it may have given up
-        return loaded
 
     def _evict_later(self, loaded: Loaded) -> None:
         loop = asyncio.get_running_loop()
@@ -155,8 +176,51 @@ class Rooms:
         if busy or room.head > self._log.committed:
             self._evict_later(loaded)
             return
+        self._forget(room)
+
+    def _forget(self, room: Room) -> None:
         del self._loaded[room.name], self._by_id[room.id]
         self._replicas.drop(room.id)
+
+    # Deleting a room
+
+    async def delete(self, name: str, *, now_ms: int) -> None:
+        """Delete the room of this name. Who is in it is told when that is durable.
+
+        From the call on nobody gets it. It is deleted whole or not at all, and cancelling this does
+        not stop it. Raises :class:`LocalError` if there is no such room.
+        """
+        deletion = self._only(self._deleting, name, lambda: self._delete(name, now_ms))
+        await asyncio.wait([deletion])
+        if deletion.cancelled():
+            raise Closed(
+                "The relay was stopped before it was known whether the room is deleted. It is "
+                "deleted whole or not at all; ask again when the relay runs."
+            )
+        deletion.result()
+
+    async def _delete(self, name: str, now_ms: int) -> None:
+        loading = self._loading.get(name)
+        if loading is not None:
+            await asyncio.wait([loading])
+        loaded = self._loaded.get(name)
+        if loaded is None:
+            row = await self._log.find_room(name)
+            if row is None:
+                raise LocalError(
+                    f"There is no room {name!r} at this relay. Nothing was deleted. Look at its "
+                    f"name; a room exists from the first time that somebody joins it."
+                )
+            await self._log.delete_room(row.id, now_ms=now_ms)
+            return
+        room = self._take(loaded).room
+        room.seal()
+        if loaded.compacting is not None:
+            loaded.compacting.cancel()
+        await self._log.delete_room(room.id, now_ms=now_ms)
+        self._forget(room)
+        for reader in list(room.readers):
+            reader.on_deleted()
 
     # The log moves
 
@@ -164,7 +228,7 @@ class Rooms:
         """``data`` is in the room at ``offset``: commit, show and feed it. Waits at the bound."""
         room = loaded.room
         self._log.append(room.id, offset, data)
-        self._replicas.feed(room.id, data)
+        self._replicas.feed(room.id, offset, data)
         if not self._moved:
             asyncio.get_running_loop().call_soon(self._wake_readers)
         self._moved.add(room)
@@ -209,57 +273,40 @@ class Rooms:
         return reader.dialect(room.channel, reader.position, merge(walked))
 
     async def difference(self, room: Room, state_vector: bytes) -> tuple[int, bytes]:
-        """An offset, and an update with all up to it, and no more, that ``state_vector`` lacks."""
+        """An offset, and an update with all up to it, and no more, that ``state_vector`` lacks.
+
+        Who got more than its offset says would, after a crash of this relay, keep that to himself:
+        it is beyond a place that is good.
+        """
         if not room.head or room.coverage.state_vector() == b"\0":
             return room.head, EMPTY_UPDATE
         timeout = self._settings.difference_timeout_s
-        offset, update, _ = await self._ask(
-            room, lambda: self._replicas.difference(room.id, state_vector, timeout=timeout)
-        )
-        return offset, update
+        return await self._replicas.difference(room.id, state_vector, timeout=timeout)
 
-    async def _ask(self, room: Room, question: Callable[[], Awaitable[T]]) -> tuple[int, T, int]:
-        """The offset that an answer reflects exactly, the answer, and the log's bytes up to it.
-
-        A replica that had to be loaded for it holds more than was in the log at the question. Who
-        got that with the old offset would, after a crash of this relay, keep it to himself: it is
-        beyond a place that is good. A replica that was there all the time answers exactly.
-        """
-        loaded = self._get(room.id)
-        while True:
-            reloads, offset, log_bytes = loaded.reloads, room.head, room.log_bytes
-            answer = await question()
-            if room.head == offset or loaded.reloads == reloads:
-                return offset, answer, log_bytes
-
-    def _get(self, room_id: int) -> Loaded:
-        loaded = self._by_id.get(room_id)
-        if loaded is None:  # who asked has left, and the room was evicted meanwhile
-            raise ReplicaFailed("the room is not loaded any more", dropped=False)
-        return loaded
-
-    async def reload(self, room_id: int) -> tuple[bytes | None, list[bytes]]:
-        """All of a room, for a worker that does not have it: snapshot, then updates in order.
+    async def reload(self, room_id: int) -> Contents:
+        """All of a room, for a worker that does not have it.
 
         Complete at the moment when it returns, not committed part included.
         """
-        loaded = self._get(room_id)
-        loaded.room.pins += 1
+        loaded = self._by_id.get(room_id)
+        if loaded is None:  # who asked has left, and the room was evicted meanwhile
+            raise ReplicaFailed("the room is not loaded any more", dropped=False)
+        room = loaded.room
+        room.pins += 1
         try:
             stored = await self._log.load(room_id)
+        except KeyError:
+            raise ReplicaFailed("the room was deleted", dropped=False) from None
         finally:
-            loaded.room.pins -= 1
-        last = max([stored.snapshot_offset, *(offset for offset, _ in stored.updates)])
-        updates = [data for _, data in stored.updates]
-        loaded.reloads += 1
-        return stored.snapshot, updates + loaded.room.tail_after(last)
+            room.pins -= 1
+        updates = [data for _, data in stored.updates] + room.tail_after(last_offset(stored))
+        return Contents(stored.snapshot, updates, room.head)
 
     async def _compact(self, loaded: Loaded) -> None:
         room = loaded.room
         try:
-            offset, (snapshot, coverage), log_bytes = await self._ask(
-                room, lambda: self._replicas.snapshot(room.id)
-            )
+            log_bytes = room.log_bytes
+            offset, snapshot, coverage = await self._replicas.snapshot(room.id)
             # From here on a place before the base gets a difference: the rows are as good as gone.
             keep_after = min(offset, room.slowest)
             room.base = max(room.base, keep_after)
@@ -276,18 +323,3 @@ class Rooms:
             room.log_bytes = 0
         finally:
             loaded.compacting = None
-
-
-def coverage_of(stored: StoredRoom) -> Coverage:
-    """What a stored room contains."""
-    coverage = Coverage()
-    if stored.coverage is not None:
-        try:
-            coverage = Coverage.from_bytes(stored.coverage)
-        except BadUpdate:  # of another version of this program
-            coverage = Coverage.from_update(stored.snapshot or EMPTY_UPDATE)
-    elif stored.snapshot is not None:
-        coverage = Coverage.from_update(stored.snapshot)
-    for _, data in stored.updates:
-        coverage.add(walk(data))
-    return coverage

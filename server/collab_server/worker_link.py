@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -62,11 +62,12 @@ class ReplicaFailed(Exception):
 
 @dataclass(slots=True)
 class _Queued:
-    """A message that waits for the pipe. ``updates`` are its blobs while more may join them."""
+    """A message that waits for the pipe. A FEED may still be joined by more ``updates``."""
 
     message: Message
     updates: list[bytes] = field(default_factory=list)
     fed_bytes: int = 0
+    offset: int = 0
 
     def takes(self, room_id: int, update: bytes) -> bool:
         return (
@@ -74,6 +75,16 @@ class _Queued:
             and 0 < len(self.updates) < MAX_JOINED
             and self.fed_bytes + len(update) <= MAX_JOINED_BYTES
         )
+
+    def take(self, offset: int, update: bytes) -> None:
+        self.updates.append(update)
+        self.fed_bytes += len(update)
+        self.offset = offset
+
+    def whole(self) -> Message:
+        if not self.updates:
+            return self.message
+        return replace(self.message, offset=self.offset, blobs=self.updates)
 
 
 class WorkerLink:
@@ -89,7 +100,7 @@ class WorkerLink:
         self._outbox: deque[_Queued] = deque()
         self._fed_bytes = 0
         self._wake = asyncio.Event()
-        self._questions: dict[int, asyncio.Future[Sequence[bytes]]] = {}
+        self._questions: dict[int, asyncio.Future[Message]] = {}
         self._numbers = itertools.count(1)
         self._ended = False
 
@@ -142,35 +153,32 @@ class WorkerLink:
             self._outbox.append(_Queued(message))
             self._wake.set()
 
-    def open(self, room_id: int, updates: Sequence[bytes]) -> None:
-        """Queue a new replica that is made of these updates."""
+    def open(self, room_id: int, offset: int, updates: Sequence[bytes]) -> None:
+        """Queue a new replica that is made of these updates: all of its log up to ``offset``."""
         self.send(Message(Tag.OPEN, room_id))
         for some in group(updates):
-            self.send(Message(Tag.FEED, room_id, blobs=some))
+            self.send(Message(Tag.FEED, room_id, offset=offset, blobs=some))
 
-    def feed(self, room_id: int, update: bytes) -> None:
+    def feed(self, room_id: int, offset: int, update: bytes) -> None:
         """Queue an update for a replica; what one turn feeds to one room goes as one message."""
         if self._ended:
             return
         self._fed_bytes += len(update)
         last = self._outbox[-1] if self._outbox else None
-        if last is not None and last.takes(room_id, update):
-            last.updates.append(update)
-            last.fed_bytes += len(update)
-            return
-        updates = [update]
-        message = Message(Tag.FEED, room_id, blobs=updates)
-        self._outbox.append(_Queued(message, updates, len(update)))
-        self._wake.set()
+        if last is None or not last.takes(room_id, update):
+            last = _Queued(Message(Tag.FEED, room_id))
+            self._outbox.append(last)
+            self._wake.set()
+        last.take(offset, update)
 
-    async def ask(self, tag: Tag, room_id: int, *blobs: bytes) -> Sequence[bytes]:
+    async def ask(self, tag: Tag, room_id: int, *blobs: bytes) -> Message:
         """The worker's answer. Raises ``ReplicaFailed`` or ``WorkerDied``."""
         if self._ended:
             raise WorkerDied("the replica worker ended")
         number = next(self._numbers)
-        answer: asyncio.Future[Sequence[bytes]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._questions[number] = answer
-        self.send(Message(tag, room_id, number, blobs))
+        self.send(Message(tag, room_id, number, blobs=blobs))
         try:
             return await answer
         finally:
@@ -234,7 +242,7 @@ class WorkerLink:
                 reason = b"".join(message.blobs).decode(errors="replace")
                 answer.set_exception(ReplicaFailed(reason, dropped=dropped))
             else:
-                answer.set_result(message.blobs)
+                answer.set_result(message)
 
     async def _write(self) -> None:
         """Bytes to the pipe: what is small in one go, what is large in pieces with a pause."""
@@ -247,7 +255,7 @@ class WorkerLink:
                 while self._outbox:
                     queued = self._outbox.popleft()
                     self._fed_bytes -= queued.fed_bytes
-                    for frame in encode(queued.message):
+                    for frame in encode(queued.whole()):
                         small.append(frame)
                         size += len(frame)
                         if size >= PART_BYTES:

@@ -2,8 +2,8 @@
 
 A frame on the pipe is a length (``>I``, at most ``MAX_PIPE_FRAME_BYTES``) and a msgpack array:
 
-    [tag, room, number, [blob, …]]      a message
-    [tag 0, chunk, last]                a piece of a blob of the next message
+    [tag, room, number, offset, [blob, …]]      a message
+    [tag 0, chunk, last]                        a piece of a blob of the next message
 
 Both directions have the same shape. Blobs that together fit ``PART_BYTES`` ride in their message;
 otherwise all of them travel before it in pieces, so that no frame is large and a document of any
@@ -53,8 +53,7 @@ class Tag(enum.IntEnum):
 
     PIECE = 0
     OPEN = 1  # an empty replica of this room, whatever was there
-    FEED = 2  # apply these updates, in this order
-    LOADED = 3  # -> ANSWER [coverage] of all that was fed since OPEN
+    FEED = 2  # apply these updates, in this order: then it has all of the log up to the offset
     DIFFERENCE = 4  # [state vector] -> ANSWER [update]
     SNAPSHOT = 5  # -> ANSWER [update, coverage]
     DROP = 6  # forget the replica
@@ -70,11 +69,15 @@ class PipeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """``number`` pairs a question with its answer; 0 means that there is none."""
+    """``number`` pairs a question with its answer; 0 means that there is none.
+
+    ``offset`` is a place in the log: of what FEED brings, and of what an ANSWER was made from.
+    """
 
     tag: Tag
     room: int = NOBODY
     number: int = 0
+    offset: int = 0
     blobs: Sequence[bytes] = ()
 
 
@@ -85,7 +88,7 @@ def encode(message: Message) -> Iterator[bytes]:
         for blob in blobs:
             yield from _pieces(blob)
         blobs = ()
-    yield _frame([int(message.tag), message.room, message.number, list(blobs)])
+    yield _frame([int(message.tag), message.room, message.number, message.offset, list(blobs)])
 
 
 def group(updates: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -115,6 +118,7 @@ class Arrived:
     tag: Tag
     room: int
     number: int
+    offset: int
     blobs: Sequence[Sequence[bytes]]
 
     @property
@@ -125,7 +129,7 @@ class Arrived:
     def whole(self) -> Message:
         """The message itself."""
         blobs = [pieces[0] if len(pieces) == 1 else b"".join(pieces) for pieces in self.blobs]
-        return Message(self.tag, self.room, self.number, blobs)
+        return Message(self.tag, self.room, self.number, self.offset, blobs)
 
 
 class Decoder:
@@ -143,13 +147,13 @@ class Decoder:
                 case [Tag.PIECE, bytes(chunk), bool(last)]:
                     self._take(chunk, last=last)
                     return None
-                case [int(tag), int(room), int(number), [*inline]] if all(
+                case [int(tag), int(room), int(number), int(offset), [*inline]] if all(
                     type(blob) is bytes for blob in inline
                 ):
                     self._size = 0
                     blobs = [*self._blobs, *([blob] for blob in inline)]
                     self._blobs = []
-                    return Arrived(Tag(tag), room, number, blobs)
+                    return Arrived(Tag(tag), room, number, offset, blobs)
         except (ValueError, msgpack.UnpackException) as error:
             raise PipeError(f"a frame that is not ours: {error}") from error
         raise PipeError("a frame that is not ours")

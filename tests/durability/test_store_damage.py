@@ -12,6 +12,7 @@ import pytest
 from collab.errors import StoreCorrupt, Unsupported
 from collab.storage import inspection
 from collab.storage.documents import Batch, Position
+from collab.storage.identity import Identity
 from tests.unit.storage.files import documents
 
 SEED = 4114
@@ -42,8 +43,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 async def use(path: Path) -> str:
     try:
-        async with documents(path) as (_, store):
-            await store.device_id()
+        async with documents(path) as (database, store):
+            await Identity(database).device_id()
             for room in await store.rooms():
                 await store.load(room.id)
                 await store.last_row(room.id)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
 import collab
 from collab.protocol import frames
 from collab_server.app import Relay
 from collab_server.log.port import Log
+from collab_server.replicas import Contents
 from tests.e2e.authors import text_of
 from tests.e2e.support import QUICK, join, reads, run, running, scripted_client, soon, until
 
@@ -99,7 +99,7 @@ def test_a_difference_holds_nothing_beyond_its_offset(tmp_path: Path) -> None:
             reloading, go_on = asyncio.Event(), asyncio.Event()
             original = rooms._replicas._reload
 
-            async def late(room_id: int) -> tuple[bytes | None, Sequence[bytes]]:
+            async def late(room_id: int) -> Contents:
                 reloading.set()
                 await go_on.wait()
                 return await original(room_id)
@@ -139,7 +139,7 @@ def test_a_snapshot_holds_nothing_beyond_its_offset(tmp_path: Path) -> None:
             reloading, go_on = asyncio.Event(), asyncio.Event()
             original = rooms._replicas._reload
 
-            async def late(room_id: int) -> tuple[bytes | None, Sequence[bytes]]:
+            async def late(room_id: int) -> Contents:
                 reloading.set()
                 await go_on.wait()
                 return await original(room_id)

@@ -350,7 +350,7 @@ def test_who_may_only_read_reads_and_is_told_that_edits_stay_here(
             await ada.do("type", index=0, text="oh ")
             await bob.reads("oh hello from bob")
             await ada.reads("oh hello")
-            house.rights["bob", NAME] = Access.WRITE  # then he is asked for what was refused
+            house.rights["bob", NAME] = Access.WRITE  # he comes again, with what was refused
             await ada.reads("oh hello from bob")
             house.rights["bob", NAME] = Access.NONE
             await bob.is_closed(Close.FORBIDDEN)

@@ -6,7 +6,7 @@ what the disks hold and what the engines have, never at what the machines under 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from collab.crdt.replica import Replica
@@ -14,7 +14,7 @@ from collab.crdt.server_replica import ServerReplica
 from collab.errors import BadUpdate
 from collab.protocol.clock_runs import ClockRuns
 from collab.protocol.update import Coverage, Fit, Walk, decode_state_vector
-from collab_server.rooms import coverage_of as coverage_of_stored
+from collab_server.loading import coverage_of as coverage_of_stored
 from tests.simulation.edits import content
 from tests.simulation.walks import walk
 from tests.simulation.world import Violation
@@ -47,6 +47,8 @@ class Checks:
         self._acked: dict[str, list[Walk]] = {}
         self._strangers: dict[str, set[int]] = {}  # clients of an earlier life of a room
         self.is_excused = False  # the log was put back: what was acked is back after healing
+        # Who wrote what devices have of a room of this name and epoch; the history knows them.
+        self.writers_of: Callable[[str, bytes], set[int]] = lambda _name, _epoch: set()
 
     # The relay's log
 
@@ -113,6 +115,18 @@ class Checks:
         self._strangers.setdefault(name, set()).update(clients)
         self._acked.pop(name, None)
 
+    def room_was_deleted(self, name: str, epoch: bytes) -> None:
+        """Its rows are about to go; whatever has its name later is another one."""
+        clients = set(self._rows.pop(name, Coverage()).clocks)
+        self.room_was_replaced(name, clients | self.writers_of(name, epoch))
+        self._committed.pop(name, None)
+
+    @staticmethod
+    def told_deleted(file: LogFile, name: str, epoch: bytes) -> None:
+        """A device is told that the room of this epoch was deleted: it may give up its own."""
+        if (name, epoch) not in [deleted[1:] for deleted in file.deleted]:
+            raise Violation(f"a device is told that {name} was deleted, and it was not")
+
     def survivors(self, name: str, holders: list[Coverage]) -> list[Walk]:
         """What was acked and somebody still has: all of it must be back in the end."""
         return [
@@ -122,9 +136,11 @@ class Checks:
         ]
 
     def are_back(self, name: str, file: LogFile, survivors: list[Walk]) -> None:
-        """After healing."""
+        """After healing; unless the room was deleted meanwhile, with all that was acked in it."""
         what = f"acked in {name}, on somebody's disk, and not back"
-        self._contains(coverage_of(file, name), survivors, what)
+        acked = set(map(id, self._acked.get(name, [])))
+        wanted = [walked for walked in survivors if id(walked) in acked]
+        self._contains(coverage_of(file, name), wanted, what)
 
     # Devices
 

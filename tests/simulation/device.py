@@ -183,8 +183,10 @@ class DeviceRoom:
                     self.carry_out(sync.ack(number, offset))
                 case frames.Resync(_, state_vector):
                     self.carry_out(sync.resync(state_vector))
-                case frames.Denied() | frames.Left():
+                case frames.Denied(code=code) | frames.Left(code=code):
                     sync.detach()
+                    if code == frames.Code.DELETED and not self.is_closed:
+                        self.device.room_was_replaced(self)
                 case _:
                     raise Violation(f"the relay sent {frame}")
         except BadUpdate as error:
@@ -302,7 +304,7 @@ class Device:
         self.rooms.clear()
 
     def room_was_replaced(self, room: DeviceRoom) -> None:
-        """The relay has a stranger of the same name; this program forgets its own and goes on."""
+        """The relay's was deleted, or is a stranger; this program forgets its own and goes on."""
         self.world.note("device %d forgets %s", self.number, room.name)
         self.world.count("room replaced")
         room.end()

@@ -124,6 +124,10 @@ class DeviceFile:
             if row > through or (local and row > acked)
         ]
 
+    def renew(self, device_id: bytes) -> None:
+        """Take another device id."""
+        self.device_id = device_id
+
     def next_connection_number(self, at_least: int) -> int:
         """A number above every one given out before."""
         self.connection_number = max(self.connection_number + 1, at_least)

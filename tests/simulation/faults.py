@@ -33,6 +33,7 @@ class Faults:
         self._log_copies: list[LogFile] = []
         self._file_copies: list[tuple[Device, DeviceFile]] = []
         self._has_stranger = False
+        self._has_deleted = False
         self._storms: list[float] = []
 
     def schedule(self) -> None:
@@ -189,9 +190,10 @@ class Faults:
 
     def _put_log(self, file: LogFile) -> None:
         """Replace the log. A room that is in no log gets its epoch from the first who joins: that
-        must be somebody who knows it, or it is another room (see ``_stranger``)."""
+        must be somebody who knows it, or it is another room (see ``_stranger``). And a log from
+        before a deletion would bring the room back, for those who still know it."""
         missing = [name for name in self._plan.names if name not in file.rooms]
-        if self._has_stranger or not all(map(self._is_known, missing)):
+        if self._has_stranger or self._has_deleted or not all(map(self._is_known, missing)):
             return
         self._world.count("log put back")
         if self._relay.is_up:
@@ -235,8 +237,28 @@ class Faults:
         clone.clock = device.clock
         clone.start()
 
+    def _delete(self) -> None:
+        """The room is deleted at the relay, while it runs."""
+        name = self._rng.choice(self._plan.names)
+        if self._history.network.accept is None or self._has_stranger:
+            return  # what a stranger replaced was not deleted: who brings it may make the room anew
+        self._has_deleted = True
+        self._relay.rooms.delete(name)
+
+    def writers_of(self, name: str, epoch: bytes) -> set[int]:
+        """The clients in what devices have of the room of this name and epoch."""
+        clients: set[int] = set()
+        for device in self._history.devices:
+            if device.disk.state.epoch(name) != epoch:
+                continue
+            clients |= set(file_coverage(device.disk.state, name).clocks)
+            room = device.rooms.get(name)
+            if room is not None and not room.is_closed:
+                clients |= {room.replica.client_id, *room.sync.coverage.clocks}
+        return clients
+
     def _stranger(self) -> None:
-        """The room is deleted at the relay, and another one has its name."""
+        """The relay is another one, which has a room of the same name."""
         name = self._rng.choice(self._plan.names)
         file = self._relay.disk.state
         if not self._is_known(name) or name not in file.rooms:
@@ -253,8 +275,7 @@ class Faults:
             if room is not None and room.sync.coverage.clocks:
                 clients |= {room.replica.client_id, *room.sync.coverage.clocks}
         head, _ = file.copy().start(b"")
-        room_id = 1 + max(room.id for room in file.rooms.values())
-        file.rooms[name] = LoggedRoom(room_id, self._rng.randbytes(16))
+        file.rooms[name] = LoggedRoom(file.next_room_id(), self._rng.randbytes(16))
         document: pycrdt.Doc[Any] = pycrdt.Doc(client_id=self._rng.getrandbits(32))
         document.get("body", type=pycrdt.Text).insert(0, "stranger")
         file.rooms[name].updates.append((head + 1, document.get_update()))

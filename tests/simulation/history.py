@@ -33,6 +33,7 @@ class History:
         for _ in range(self.plan.devices):
             self.add_device(DeviceFile(self.world.rng.randbytes(16)))
         self.faults = Faults(self)
+        self.checks.writers_of = self.faults.writers_of
 
     def add_device(self, file: DeviceFile) -> Device:
         """One more device; its program is not started."""

@@ -20,7 +20,7 @@ CONNECT_TIMEOUT_S = 10.0
 PING_S = 25.0
 SILENCE_S = 10.0
 RESET_AFTER_S = 30.0
-USERS_PATIENCE_S = 5.0  # after a permanent close somebody calls connect()
+_COPIES = {"device file cloned", "device file put back"}
 
 
 class Connection:
@@ -30,6 +30,7 @@ class Connection:
         self._device = device
         self._world = device.world
         self._backoff = Backoff(device.plan.backoff)
+        self._is_copied = False  # somebody else uses a copy of the file
         self._wire: Wire | None = None
         self._link: _Link | None = None
         self._attempt = Life()  # what belongs to this attempt or link
@@ -50,11 +51,31 @@ class Connection:
             self._link.leave(room)
 
     def attempt(self) -> None:
-        """Ask the disk for a number, and connect."""
+        """Take another device id if need be, and connect."""
         device, world = self._device, self._world
         self._attempt = life = Life()
         self._backoff.started(world.now)
-        at_least = max(0, int((world.now + device.clock + 1_000_000) * 1000))
+        if not self._is_copied:
+            self._ask_number()
+            return
+        device_id = world.rng.randbytes(16)
+
+        def renewed(_: None) -> None:
+            world.count("device id renewed")
+            self._is_copied = False
+            if life.alive:
+                self._ask_number()
+
+        device.disk.write(
+            device.life,
+            lambda file: file.renew(device_id),
+            renewed,
+            lambda: self._lost("the disk is full"),
+        )
+
+    def _ask_number(self) -> None:
+        device, life = self._device, self._attempt
+        at_least = max(0, int((self._world.now + device.clock + 1_000_000) * 1000))
 
         def numbered(number: int) -> None:
             if life.alive:
@@ -127,14 +148,15 @@ class Connection:
         self.abandon()
         for room in device.rooms.values():
             room.sync.detach()
+        if code == frames.Close.FENCED:
+            if not _COPIES & world.happened.keys():
+                raise Violation(f"device {device.number} was fenced, and nobody copied its file")
+            self._is_copied = True
+            world.after(0.0, self.attempt, device.life)
+            return
         if frames.is_permanent(code):
-            if code != frames.Close.FENCED:
-                raise Violation(f"the relay closed with {code}")
-            pause = USERS_PATIENCE_S * (0.5 + world.rng.random())
-            self._backoff.reset()
-        else:
-            pause = self._backoff.wait(world.now, world.rng.random())
-        world.after(pause, self.attempt, device.life)
+            raise Violation(f"the relay closed with {code}")
+        world.after(self._backoff.wait(world.now, world.rng.random()), self.attempt, device.life)
 
     def abandon(self) -> None:
         """This attempt, or this connection, is over for the device."""
@@ -259,14 +281,14 @@ class _Link:
             case frames.Denied():
                 room = self._answer_to(frame.request)
                 self._open.pop(room.name, None)
-                self._join_later(room)
+                self._come_back(room, frame.code)
             case frames.Left():
                 left = self._channels.pop(frame.channel, None)
                 if left is None or left.is_closed:
                     return
                 room = left
                 self._open.pop(room.name, None)
-                self._join_later(room)
+                self._come_back(room, frame.code)
             case (
                 frames.Updates(channel=channel)
                 | frames.Difference(channel=channel)
@@ -282,7 +304,10 @@ class _Link:
         room.receive(frame, self._generation)
         self.write_soon()
 
-    def _join_later(self, room: DeviceRoom) -> None:
+    def _come_back(self, room: DeviceRoom, code: str) -> None:
+        """Join a room again that was refused for now."""
+        if not frames.is_transient(code):
+            return
         world = self._device.world
         world.count("room refused for now")
         pause = room.backoff.wait(world.now, world.rng.random())

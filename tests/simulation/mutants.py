@@ -17,9 +17,10 @@ from collab.protocol import frames
 from collab.protocol.document_sync import Adopt, Apply, DocumentSync, Effect, Store
 from collab.protocol.position import Position
 from collab.protocol.update import decode_state_vector
+from collab_server.loading import EMPTY_UPDATE
+from collab_server.replica_worker import Worker
 from collab_server.room import Reader, Room
-from collab_server.rooms import EMPTY_UPDATE
-from collab_server.worker_protocol import Tag
+from collab_server.worker_protocol import Message, Tag
 from tests.simulation import device as device_module
 from tests.simulation.device import DeviceRoom
 from tests.simulation.device_file import DeviceFile
@@ -111,8 +112,8 @@ def _no_difference(original: Function) -> Function:
 @mutant("the relay's snapshot holds less than it claims", RelayRooms, "_ask")
 def _claims_more(original: Function) -> Function:
     def ask(self: RelayRooms, room: Room, tag: Tag, blobs: list[bytes], then: Function) -> None:
-        def later(offset: int, answer: object, log_bytes: int) -> None:
-            then(room.head if tag is Tag.SNAPSHOT else offset, answer, log_bytes)
+        def later(offset: int, answer: object) -> None:
+            then(room.head if tag is Tag.SNAPSHOT else offset, answer)
 
         original(self, room, tag, blobs, later)
 
@@ -125,19 +126,49 @@ def _claims_less(original: Function) -> Function:
         if tag is not Tag.SNAPSHOT:
             original(self, room, tag, blobs, then)
             return
-        offset, log_bytes = room.head, room.log_bytes
+        offset = room.head
 
         def late() -> None:
-            self.replicas.ask(room.id, tag, blobs, lambda found: then(offset, found, log_bytes))
+            original(self, room, tag, blobs, lambda _, answer: then(offset, answer))
 
         self._world.after(self._plan.worker_delay, late, self._life)
 
     return ask
 
 
-@mutant("the relay takes what a replica was loaded with for older", RelayRooms, "_is_exact")
-def _never_asks_again(_: Function) -> Function:
-    return lambda self, loaded, reloads, offset: True
+@mutant("the worker names the offset that a replica was loaded with", Worker, "_act")
+def _claims_what_was_loaded(original: Function) -> Function:
+    def act(self: Worker, message: Message) -> object:
+        replica = self._replicas.get(message.room)
+        loaded_with = replica.offset if replica and message.tag is Tag.FEED else 0
+        found: object = original(self, message)
+        if loaded_with:
+            self._replicas[message.room].offset = loaded_with
+        return found
+
+    return act
+
+
+@mutant("the relay forgets that a room was deleted", LogFile, "is_deleted")
+def _forgets_deletions(_: Function) -> Function:
+    return lambda self, name, epoch: False
+
+
+@mutant("the relay goes on taking updates into a room that it deletes", Room, "seal")
+def _does_not_seal(_: Function) -> Function:
+    return lambda self: None
+
+
+@mutant("the relay says that a room is deleted before it is", RelayRooms, "_delete")
+def _deletes_in_memory_first(original: Function) -> Function:
+    def delete(self: RelayRooms, name: str) -> None:
+        loaded = self.loaded.get(name)
+        if loaded is not None:
+            for reader in list(loaded.room.readers):
+                reader.on_deleted()
+        original(self, name)
+
+    return delete
 
 
 # The device
@@ -182,6 +213,8 @@ def _applies_early(_: Function) -> Function:
 @mutant("the device leaves its offer empty at equal state vectors", DeviceRoom, "_differ")
 def _empty_offer(original: Function) -> Function:
     def differ(self: DeviceRoom, state_vector: bytes, turn: int) -> None:
+        if self.is_closed:
+            return
         if decode_state_vector(state_vector) == decode_state_vector(self.replica.state_vector()):
             with mock.patch.object(self.replica, "difference", return_value=EMPTY_UPDATE):
                 original(self, state_vector, turn)

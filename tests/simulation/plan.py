@@ -25,7 +25,8 @@ FAULTS: Final = (
     "stall",  # a disk is slow for a while
     "restore",  # the relay's log is put back to an older copy
     "empty",  # the relay's log is begun again
-    "stranger",  # the room is deleted at the relay, and another one has its name
+    "delete",  # the room is deleted at the relay; whoever comes without it makes a new one
+    "stranger",  # another relay has a room of the same name
     "clone",  # a device's file is copied, and both are used
     "put_back",  # a device's file is replaced by an older copy
     "clock",  # a device's wall clock jumps
@@ -102,9 +103,9 @@ def make_plan(rng: random.Random) -> Plan:
     for fault in FAULTS:
         if rng.random() < on:
             plan.faults[fault] = rng.choice([1, 2, 4, 8])
-    for rare in ("stranger", "empty"):  # they end most of what came before them
-        if rare in plan.faults:
-            plan.faults[rare] = 1
+    for rare, most in (("stranger", 1), ("empty", 1), ("delete", 2)):
+        if rare in plan.faults:  # they end most of what came before them
+            plan.faults[rare] = min(most, plan.faults[rare])
     if "clone" in plan.faults:
         # Two of one name whose clocks differ: one of them would never get in beside the other.
         plan.faults["clone"] = 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from collab_server.log.port import RETRY_PAUSES_S, RoomRow, StoredRoom
 from tests.simulation.checkers import Checks
 from tests.simulation.disk import Disk
-from tests.simulation.world import Life, World
+from tests.simulation.world import Life, Violation, World
 
 Update = tuple[str, int, int, bytes]  # room's name and id, offset, data
 
@@ -35,10 +35,11 @@ class LogFile:
     head: int = 0
     generations: list[tuple[bytes, int]] = field(default_factory=list)
     rooms: dict[str, LoggedRoom] = field(default_factory=dict)
+    deleted: list[tuple[int, str, bytes]] = field(default_factory=list)  # id, name, epoch
 
     def copy(self) -> LogFile:
         rooms = {name: room.copy() for name, room in self.rooms.items()}
-        return LogFile(self.head, list(self.generations), rooms)
+        return LogFile(self.head, list(self.generations), rooms, list(self.deleted))
 
     def name_run(self, world: World) -> bytes:
         """A name for a new run, that no run had before."""
@@ -53,13 +54,35 @@ class LogFile:
         self.generations.append((generation, head))
         return head, ends
 
-    def create(self, name: str, epoch: bytes) -> RoomRow:
-        """The room of this name, made if there is none."""
+    def find(self, name: str) -> RoomRow | None:
+        """The room of this name."""
         room = self.rooms.get(name)
-        if room is None:
-            number = 1 + max((room.id for room in self.rooms.values()), default=0)
-            room = self.rooms[name] = LoggedRoom(number, epoch)
-        return RoomRow(room.id, name, room.epoch, room.base)
+        return None if room is None else RoomRow(room.id, name, room.epoch, room.base)
+
+    def create(self, name: str, epoch: bytes) -> RoomRow | None:
+        """The room of this name, made if there is none; None if this epoch's was deleted."""
+        if name not in self.rooms and not self.is_deleted(name, epoch):
+            self.rooms[name] = LoggedRoom(self.next_room_id(), epoch)
+        return self.find(name)
+
+    def next_room_id(self) -> int:
+        """An id that no room had."""
+        had = [room.id for room in self.rooms.values()] + [number for number, _, _ in self.deleted]
+        return 1 + max(had, default=0)
+
+    def is_deleted(self, name: str, epoch: bytes) -> bool:
+        """Whether a room of this name and epoch was deleted."""
+        return any((name, epoch) == (gone, its) for _, gone, its in self.deleted)
+
+    def delete(self, name: str, head: int) -> None:
+        """Delete a room, and remember that it was."""
+        room = self.rooms.pop(name)
+        self.deleted.append((room.id, name, room.epoch))
+        self.head = max(self.head, head)
+
+    def name(self, room_id: int) -> str | None:
+        """The name of the room of this id."""
+        return next((name for name, room in self.rooms.items() if room.id == room_id), None)
 
     def load(self, name: str) -> StoredRoom:
         """What a replica of the room is made of."""
@@ -68,14 +91,27 @@ class LogFile:
         updates = [row for row in room.updates if row[0] > offset]
         return StoredRoom(data, offset, coverage, updates, room.base)
 
-    def read(self, name: str, after: int, count: int) -> list[tuple[int, bytes]]:
+    def load_room(self, room_id: int) -> StoredRoom | None:
+        """The same of the room of this id."""
+        name = self.name(room_id)
+        return None if name is None else self.load(name)
+
+    def read(self, room_id: int, after: int, count: int) -> list[tuple[int, bytes]]:
         """Some updates beyond ``after``."""
-        return [row for row in self.rooms[name].updates if row[0] > after][:count]
+        name = self.name(room_id)
+        rows = [] if name is None else self.rooms[name].updates
+        return [row for row in rows if row[0] > after][:count]
 
     def compact(
-        self, name: str, snapshot: tuple[int, bytes, bytes], keep_after: int, committed: int
+        self, room_id: int, snapshot: tuple[int, bytes, bytes], keep_after: int, committed: int
     ) -> bool:
-        """Write a snapshot and delete what it stands for; False if a newer one is stored."""
+        """Write a snapshot and delete what it stands for.
+
+        False if a newer one is stored, or the room was deleted.
+        """
+        name = self.name(room_id)
+        if name is None:
+            return False
         room = self.rooms[name]
         if room.snapshot is not None and room.snapshot[0] > snapshot[0]:
             return False
@@ -88,10 +124,20 @@ class LogFile:
 
 
 @dataclass(slots=True)
+class NewRoom:
+    """A room that somebody waits for."""
+
+    name: str
+    epoch: bytes
+    then: Callable[[RoomRow], object]
+    refused: Callable[[], object]  # this epoch's was deleted
+
+
+@dataclass(slots=True)
 class Compaction:
     """A snapshot that waits to be written."""
 
-    name: str
+    room_id: int
     snapshot: tuple[int, bytes, bytes]
     keep_after: int
     done: Callable[[bool], object]  # with False if the disk refused
@@ -111,8 +157,10 @@ class RelayLog:
         self.generation = b""
         self.ends: dict[bytes, int] = {}
         self.head = self.committed = 0
-        self._rooms: list[tuple[str, bytes, Callable[[RoomRow], object]]] = []
         self._updates: list[Update] = []
+        self._deletions: list[tuple[int, Callable[[], object]]] = []
+        self._rooms: list[NewRoom] = []
+        self._deleted: set[int] = set()
         self._compactions: deque[Compaction] = deque()
         self._uncommitted = 0
         self._waiting: list[Callable[[], object]] = []
@@ -165,21 +213,37 @@ class RelayLog:
             self._world.count("writer waited at the bound")
             self._waiting.append(then)
 
-    def open_room(self, name: str, epoch: bytes, then: Callable[[RoomRow], object]) -> None:
+    def open_room(
+        self,
+        name: str,
+        epoch: bytes,
+        then: Callable[[RoomRow], object],
+        refused: Callable[[], object],
+    ) -> None:
         """The stored room, or a new one that is durable when ``then`` is called."""
 
         def found(row: RoomRow | None) -> None:
-            if row is not None:
+            if row is not None and row.id not in self._deleted:
                 then(row)
             else:
-                self._rooms.append((name, epoch, then))
+                self._rooms.append(NewRoom(name, epoch, then, refused))
                 self._kick()
 
-        self._disk.read(
-            self._life,
-            lambda file: file.create(name, epoch) if name in file.rooms else None,
-            found,
-        )
+        self.find_room(name, found)
+
+    def find_room(self, name: str, then: Callable[[RoomRow | None], object]) -> None:
+        """The stored room of this name."""
+        self._disk.read(self._life, lambda file: file.find(name), then)
+
+    def is_deleted(self, name: str, epoch: bytes, then: Callable[[bool], object]) -> None:
+        """Whether a room of this name and epoch was deleted."""
+        self._disk.read(self._life, lambda file: file.is_deleted(name, epoch), then)
+
+    def delete(self, room_id: int, then: Callable[[], object]) -> None:
+        """Delete a room; that is durable when ``then`` is called."""
+        self._deleted.add(room_id)
+        self._deletions.append((room_id, then))
+        self._kick()
 
     def compact(self, compaction: Compaction) -> None:
         """Queue a snapshot; it is written when all up to its offset is durable."""
@@ -192,29 +256,40 @@ class RelayLog:
             self._world.after(0.0, self._commit, self._life)
 
     def _commit(self) -> None:
-        head, rooms, updates = self.head, self._rooms, self._updates
-        if not rooms and not updates:
+        head, updates, deletions, rooms = self.head, self._updates, self._deletions, self._rooms
+        if not updates and not deletions and not rooms:
             self.committed = head
             self._compact_next()
             return
-        self._rooms, self._updates = [], []
+        self._updates, self._deletions, self._rooms = [], [], []
 
-        def write(file: LogFile) -> list[RoomRow]:
-            rows = [file.create(name, epoch) for name, epoch, _ in rooms]
-            for name, _, offset, data in updates:
+        def write(file: LogFile) -> list[RoomRow | None]:
+            for name, room_id, offset, data in updates:
+                if file.name(room_id) != name:
+                    raise Violation(f"an update of {name} that was deleted is logged")
                 file.rooms[name].updates.append((offset, data))
                 self._checks.logged(name, offset, data)
-            return rows
+            for room_id, _ in deletions:
+                self._delete(file, room_id, head)
+            return [file.create(room.name, room.epoch) for room in rooms]
 
-        def done(rows: list[RoomRow]) -> None:
+        def done(rows: list[RoomRow | None]) -> None:
             self._failures = 0
             self.committed = head
             self._uncommitted -= len(updates)
-            for row, (_, _, then) in zip(rows, rooms, strict=True):
-                then(row)
-            if updates:
+            for _, deleted in deletions:
+                deleted()
+            for row, room in zip(rows, rooms, strict=True):
+                if row is None:
+                    room.refused()
+                else:
+                    room.then(row)
+            written = {room_id for _, room_id, _, _ in updates}.difference(
+                room_id for room_id, _ in deletions
+            )
+            if written:
                 self._world.note("relay committed up to %d", head)
-                self.on_commit(head, sorted({room_id for _, room_id, _, _ in updates}))
+                self.on_commit(head, sorted(written))
             waiting: list[Callable[[], object]] = []
             if self.has_room:
                 waiting, self._waiting = self._waiting, []
@@ -223,13 +298,23 @@ class RelayLog:
             self._compact_next()
 
         def failed() -> None:
-            self._rooms = rooms + self._rooms
             self._updates = updates + self._updates
+            self._deletions = deletions + self._deletions
+            self._rooms = rooms + self._rooms
             pause = RETRY_PAUSES_S[min(self._failures, len(RETRY_PAUSES_S) - 1)]
             self._failures += 1
             self._world.after(pause, self._commit, self._life)
 
         self._disk.write(self._life, write, done, failed)
+
+    def _delete(self, file: LogFile, room_id: int, head: int) -> None:
+        name = file.name(room_id)
+        if name is not None:
+            self._world.note("relay deletes %s", name)
+            self._world.count("room deleted")
+            self._checks.room_was_deleted(name, file.rooms[name].epoch)
+            file.delete(name, head)
+            self._checks.log_is_whole(file, "a deletion")
 
     def _compact_next(self) -> None:
         if not self._compactions or self._compactions[0].snapshot[0] > self.committed:
@@ -239,7 +324,7 @@ class RelayLog:
         committed = self.committed
 
         def write(file: LogFile) -> None:
-            file.compact(compaction.name, compaction.snapshot, compaction.keep_after, committed)
+            file.compact(compaction.room_id, compaction.snapshot, compaction.keep_after, committed)
             self._checks.log_is_whole(file, "a compaction")
 
         def over(*, written: bool) -> None:
@@ -253,5 +338,5 @@ class RelayLog:
 
     def _rest(self) -> None:
         self._busy = False
-        if self._rooms or self._updates or self._compactions:
+        if self._rooms or self._updates or self._deletions or self._compactions:
             self._kick()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from collab.protocol import frames
 from collab.protocol.codec import encode
 from collab.protocol.update import merge
+from collab_server.loading import EMPTY_UPDATE, coverage_of, last_offset, room_of
 from collab_server.log.port import RoomRow, StoredRoom
+from collab_server.replicas import Contents
 from collab_server.room import Reader, Room
-from collab_server.rooms import EMPTY_UPDATE, coverage_of
-from collab_server.worker_protocol import Tag
+from collab_server.worker_protocol import Message, Tag
 from tests.simulation.disk import Disk
 from tests.simulation.plan import Plan
 from tests.simulation.relay_log import Compaction, LogFile, RelayLog
-from tests.simulation.replicas import Blobs, Reloaded, Replicas
+from tests.simulation.replicas import Reloaded, Replicas
 from tests.simulation.walks import walk
 from tests.simulation.world import Life, World
 
@@ -26,9 +27,20 @@ class Loaded:
 
     room: Room
     users: int = 0
-    reloads: int = 0  # how often it was read for the worker
     compacting: bool = False
     evictions: int = 0  # only the eviction that was scheduled last counts
+
+
+Blobs = Sequence[bytes] | None  # None: there is no answer
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """Who waits for a room to be loaded."""
+
+    epoch: bytes | None
+    again: Callable[[], object]
+    denied: Callable[[], object]
 
 
 class RelayRooms:
@@ -45,7 +57,8 @@ class RelayRooms:
         self.replicas = Replicas(world, life, plan.worker_delay)
         self.replicas.reload = self._reload
         self.loaded: dict[str, Loaded] = {}
-        self._loading: dict[str, list[Callable[[Loaded], object]]] = {}
+        self._loading: dict[str, list[_Waiter]] = {}
+        self._deleting: dict[str, list[Callable[[], object]]] = {}  # who waits for it
         self._moved: dict[int, Room] = {}
         self._channels = 0
         self.wake_readers: Callable[[list[Reader]], object] = lambda _: None
@@ -53,49 +66,80 @@ class RelayRooms:
 
     # Holding a room
 
-    def hold(self, name: str, epoch: bytes | None, then: Callable[[Loaded], object]) -> None:
-        """The room of this name, loaded; a new one gets ``epoch``."""
-        loaded = self.loaded.get(name)
-        if loaded is not None:
-            loaded.users += 1
-            loaded.evictions += 1
+    def hold(
+        self,
+        name: str,
+        epoch: bytes | None,
+        then: Callable[[Loaded], object],
+        denied: Callable[[], object],
+    ) -> None:
+        """The room of this name, loaded; a new one gets ``epoch``. ``denied``: that was deleted."""
+
+        def again() -> None:
+            self.hold(name, epoch, then, denied)
+
+        def judge(is_deleted: bool) -> None:
+            if is_deleted:
+                denied()
+            elif self.loaded.get(name) is loaded and name not in self._deleting:
+                take()
+            else:
+                again()
+
+        def take() -> None:
+            assert loaded is not None
+            self._take(loaded)
             then(loaded)
-            return
+
+        loaded = self.loaded.get(name)
+        if name in self._deleting:
+            self._deleting[name].append(again)
+        elif loaded is None:
+            self._load_for(_Waiter(epoch, again, denied), name)
+        elif epoch is None or epoch == loaded.room.epoch:
+            take()
+        else:
+            self._log.is_deleted(name, epoch, judge)
+
+    @staticmethod
+    def _take(loaded: Loaded) -> None:
+        loaded.users += 1
+        loaded.evictions += 1
+
+    def _load_for(self, waiter: _Waiter, name: str) -> None:
         waiting = self._loading.get(name)
         if waiting is not None:
-            waiting.append(then)
+            waiting.append(waiter)
             return
-        self._loading[name] = [then]
-        self._log.open_room(
-            name,
-            epoch or self._world.rng.randbytes(16),
-            lambda row: self._disk.read(
-                self._life, lambda file: file.load(name), lambda stored: self._load(row, stored)
-            ),
-        )
+        self._loading[name] = [waiter]
+        epoch = waiter.epoch or self._world.rng.randbytes(16)
 
-    def _load(self, row: RoomRow, stored: StoredRoom) -> None:
+        def opened(row: RoomRow) -> None:
+            self._disk.read(
+                self._life,
+                lambda file: file.load_room(row.id),
+                lambda stored: self._load(row, stored),
+            )
+
+        def refused() -> None:
+            for one in self._loading.pop(name):
+                (one.denied if one.epoch == epoch else one.again)()
+
+        self._log.open_room(name, epoch, opened, refused)
+
+    def _load(self, row: RoomRow, stored: StoredRoom | None) -> None:
+        assert stored is not None  # nothing deletes a room that is being loaded
         self._channels += 1
-        room = Room(
-            room_id=row.id,
-            channel=self._channels,
-            name=row.name,
-            epoch=row.epoch,
-            base=stored.base,
-            head=max([stored.snapshot_offset, *(offset for offset, _ in stored.updates)]),
-            coverage=coverage_of(stored),
-            snapshot_bytes=len(stored.snapshot or b""),
-            log_bytes=sum(len(data) for _, data in stored.updates),
-        )
+        room = room_of(row, stored, coverage_of(stored), channel=self._channels)
         loaded = self.loaded[row.name] = Loaded(room)
-        for then in self._loading.pop(row.name):
-            loaded.users += 1
-            then(loaded)
+        self._evict_later(loaded)
+        for one in self._loading.pop(row.name):
+            one.again()
 
     def release(self, loaded: Loaded) -> None:
         """Give a held room back."""
         loaded.users -= 1
-        if not loaded.users:
+        if not loaded.users and self.loaded.get(loaded.room.name) is loaded:
             self._evict_later(loaded)
 
     def _evict_later(self, loaded: Loaded) -> None:
@@ -114,13 +158,54 @@ class RelayRooms:
 
         self._world.after(self._plan.room_idle, evict, self._life)
 
+    # Deleting a room
+
+    def delete(self, name: str) -> None:
+        """Delete the room of this name; who is in it is told when that is durable."""
+        if name in self._deleting:
+            return
+        self._deleting[name] = []
+        loading = self._loading.get(name)
+        if loading is None:
+            self._delete(name)
+        else:
+            loading.append(_Waiter(None, lambda: self._delete(name), lambda: None))
+
+    def _delete(self, name: str) -> None:
+        loaded = self.loaded.get(name)
+        if loaded is not None:
+            self._take(loaded)
+            loaded.room.seal()
+            self._log.delete(loaded.room.id, lambda: self._deleted(loaded))
+            return
+
+        def found(row: RoomRow | None) -> None:
+            if row is None:
+                self._go_on(name)
+            else:
+                self._log.delete(row.id, lambda: self._go_on(name))
+
+        self._log.find_room(name, found)
+
+    def _deleted(self, loaded: Loaded) -> None:
+        room = loaded.room
+        del self.loaded[room.name]
+        self.replicas.drop(room.id)
+        for reader in list(room.readers):
+            reader.on_deleted()
+        self._go_on(room.name)
+
+    def _go_on(self, name: str) -> None:
+        for again in self._deleting.pop(name):
+            again()
+
     # The log moves
 
     def appended(self, loaded: Loaded, offset: int, data: bytes) -> None:
         """``data`` is in the room at ``offset``: commit, show and feed it."""
         room = loaded.room
         self._log.append((room.name, room.id, offset, data))
-        self.replicas.feed(room.id, data)
+        self.replicas.feed(room.id, offset, data)
         if not self._moved:
             self._world.after(0.0, self._wake_moved, self._life)
         self._moved[room.id] = room
@@ -157,7 +242,7 @@ class RelayRooms:
             merged = merge([(data, walk(data)) for _, data in rows])
             then(encode(frames.Updates(room.channel, reader.position, merged)))
 
-        self._disk.read(self._life, lambda file: file.read(room.name, after, 5), got)
+        self._disk.read(self._life, lambda file: file.read(room.id, after, 5), got)
 
     def difference(
         self, room: Room, state_vector: bytes, then: Callable[[int, bytes | None], object]
@@ -168,34 +253,21 @@ class RelayRooms:
             return
         self._ask(
             room, Tag.DIFFERENCE, [state_vector],
-            lambda offset, blobs, _: then(offset, None if blobs is None else blobs[0]),
+            lambda offset, blobs: then(offset, None if blobs is None else blobs[0]),
         )  # fmt: skip
 
     def _ask(
-        self,
-        room: Room,
-        tag: Tag,
-        blobs: list[bytes],
-        then: Callable[[int, Blobs, int], object],
+        self, room: Room, tag: Tag, blobs: list[bytes], then: Callable[[int, Blobs], object]
     ) -> None:
-        """The offset that an answer reflects exactly, the answer, and the log's bytes up to it."""
-        loaded = self.loaded.get(room.name)
-        if loaded is None:
-            then(0, None, 0)
-            return
-        reloads, offset, log_bytes = loaded.reloads, room.head, room.log_bytes
+        """The offset that an answer reflects exactly, and the answer."""
 
-        def got(answer: Blobs) -> None:
-            if answer is None or self._is_exact(loaded, reloads, offset):
-                then(offset, answer, log_bytes)
+        def got(answer: Message | None) -> None:
+            if answer is None:
+                then(0, None)
             else:
-                self._ask(room, tag, blobs, then)
+                then(answer.offset, answer.blobs)
 
         self.replicas.ask(room.id, tag, blobs, got)
-
-    def _is_exact(self, loaded: Loaded, reloads: int, offset: int) -> bool:
-        """Whether an answer holds what was in the log at the question, and no more."""
-        return loaded.room.head == offset or loaded.reloads == reloads
 
     def _reload(
         self,
@@ -208,22 +280,25 @@ class RelayRooms:
         if not found:
             self._world.after(0.0, failed, self._life)
             return
-        loaded = found[0]
-        room = loaded.room
+        room = found[0].room
         room.pins += 1
 
-        def got(stored: StoredRoom) -> None:
+        def got(stored: StoredRoom | None) -> None:
             room.pins -= 1
-            loaded.reloads += 1
-            last = max([stored.snapshot_offset, *(offset for offset, _ in stored.updates)])
-            then(stored.snapshot, [data for _, data in stored.updates] + room.tail_after(last))
+            if stored is None:
+                failed()
+                return
+            updates = [data for _, data in stored.updates] + room.tail_after(last_offset(stored))
+            then(Contents(stored.snapshot, updates, room.head))
 
-        self._disk.read(self._life, lambda file: file.load(room.name), got)
+        self._disk.read(self._life, lambda file: file.load_room(room_id), got)
 
     def _compact(self, loaded: Loaded) -> None:
-        room = loaded.room
+        room, log_bytes = loaded.room, loaded.room.log_bytes
 
-        def asked(offset: int, blobs: Blobs, log_bytes: int) -> None:
+        def asked(offset: int, blobs: Blobs) -> None:
+            if self.loaded.get(room.name) is not loaded:
+                return
             if blobs is None:
                 room.log_bytes = 0
                 loaded.compacting = False
@@ -240,6 +315,6 @@ class RelayRooms:
                 else:
                     room.log_bytes = 0
 
-            self._log.compact(Compaction(room.name, (offset, snapshot, coverage), keep_after, over))
+            self._log.compact(Compaction(room.id, (offset, snapshot, coverage), keep_after, over))
 
         self._ask(room, Tag.SNAPSHOT, [], asked)

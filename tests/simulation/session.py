@@ -113,7 +113,10 @@ class Session:
             case frames.Join():
                 decode_state_vector(frame.state_vector)
                 self.relay.rooms.hold(
-                    frame.room, frame.epoch, lambda loaded: self._open(frame, loaded)
+                    frame.room,
+                    frame.epoch,
+                    lambda loaded: self._open(frame, loaded),
+                    lambda: self._deny(frame),
                 )
             case frames.Leave():
                 channel = self._channels.get(frame.channel)
@@ -167,6 +170,13 @@ class Session:
 
     # Rooms
 
+    def _deny(self, frame: frames.Join) -> None:
+        if not self.is_over:
+            assert frame.epoch is not None
+            self._check_deleted(frame.room, frame.epoch)
+            self.relay.world.count("joining of a deleted room")
+            self._answer(frames.Denied(frame.request, Code.DELETED, "this room was deleted"))
+
     def _open(self, frame: frames.Join, loaded: Loaded) -> None:
         relay, room = self.relay, loaded.room
         if self.is_over:
@@ -183,6 +193,7 @@ class Session:
         )
         relay.world.count("good joining" if good else "joining that is not good")
         channel = self._channels[room.channel] = Channel(loaded, reader, deque())
+        reader.on_deleted = lambda: self._end_channel(channel, Code.DELETED)
         vector = room.coverage.state_vector()
         self._answer_in_order(
             room.channel,
@@ -206,15 +217,24 @@ class Session:
             if self._channels.get(room.channel) is not channel:
                 return
             if update is None:
-                self._drop(channel)
-                left = frames.Left(room.channel, Code.BUSY, "the relay cannot make its difference")
-                self._answer_in_order(room.channel, left)
+                self._end_channel(channel, Code.BUSY)
                 return
             channel.ready = encode(frames.Difference(room.channel, offset, update))
             room.place(channel.reader, offset)
             self._wake()
 
         self.relay.rooms.difference(room, state_vector, made)
+
+    def _check_deleted(self, name: str, epoch: bytes) -> None:
+        self.relay.checks.told_deleted(self.relay.disk.state, name, epoch)
+
+    def _end_channel(self, channel: Channel, code: Code) -> None:
+        room = channel.loaded.room
+        if code is Code.DELETED:
+            self._check_deleted(room.name, room.epoch)
+        self._drop(channel)
+        left = frames.Left(room.channel, code, "the relay cannot serve it")
+        self._answer_in_order(room.channel, left)
 
     def _drop(self, channel: Channel) -> None:
         del self._channels[channel.loaded.room.channel]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -22,6 +22,9 @@ from collab_server.settings import Settings
 logger = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=BaseException)
+
+ROOM_DELETED: Final = "this room was deleted"
+RIGHTS_CHANGED: Final = "the rights to this room changed; come again"
 
 
 class Closing(Exception):
@@ -73,13 +76,25 @@ async def ending_of(serving: Awaitable[None]) -> Closing:
     return closing
 
 
+async def send(socket: WebSocket, data: bytes) -> None:
+    """Send a message. Raises ``WebSocketDisconnect`` if the socket is gone.
+
+    A server may have closed it (a message that is too long, a ping without an answer) before the
+    reading task hears of that; whoever sends meanwhile breaks ASGI's rules, and is told so.
+    """
+    try:
+        await socket.send_bytes(data)
+    except RuntimeError:
+        raise WebSocketDisconnect(Close.GOING_AWAY) from None
+
+
 async def close(socket: WebSocket, closing: Closing, *, last: bytes | None = None) -> None:
     """Send ``last`` and the close, if the socket still takes them."""
     reason = closing.reason.encode()[:120].decode(errors="ignore")
     try:
         async with asyncio.timeout(5):
             if last is not None:
-                await socket.send_bytes(last)
+                await send(socket, last)
             await socket.close(closing.code, reason)
     except (RuntimeError, OSError, TimeoutError, WebSocketDisconnect):
         pass  # it is gone already

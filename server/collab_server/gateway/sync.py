@@ -19,13 +19,17 @@ from collab.protocol.outgoing import Outgoing
 from collab.protocol.ysync import decode_awareness, decode_state_vector, encode_awareness
 from collab_server.auth import User
 from collab_server.gateway.connection import (
+    RIGHTS_CHANGED,
+    ROOM_DELETED,
     Closing,
     Shared,
     allow,
     close,
     ending_of,
+    send,
     wake_all,
 )
+from collab_server.log.port import RoomDeleted
 from collab_server.presence import Seat
 from collab_server.replicas import Quarantined, ReplicaFailed, WorkerDied
 from collab_server.room import BEHIND, Answer, Appended, Reader
@@ -244,9 +248,11 @@ class SyncConnection:
     async def _join(self, frame: frames.Join, tasks: asyncio.TaskGroup) -> None:
         try:
             channel = await self._open(frame, tasks)
+        except RoomDeleted:
+            self._deny(frame, Code.DELETED, ROOM_DELETED)
         except LocalError as error:  # the log's disk or file
             logger.warning("a room could not be opened: %s", error)
-            self._answer(frames.Denied(frame.request, Code.BUSY, "the relay cannot open it now"))
+            self._deny(frame, Code.BUSY, "the relay cannot open it now")
         else:
             if channel is not None and channel.reader.waits_for_difference:
                 await self._differ(channel, frame.state_vector)
@@ -254,16 +260,17 @@ class SyncConnection:
             self._joins.release()
 
     async def _open(self, frame: frames.Join, tasks: asyncio.TaskGroup) -> Channel | None:
-        """Put the room on a channel and answer JOINED; or answer DENIED, and return None."""
+        """Put the room on a channel and answer JOINED; or answer DENIED, and return None.
+
+        Nothing is revealed of a room that this user may not read, not even that it was deleted.
+        """
         shared = self._shared
         access = await shared.rights.authorize(self._user, frame.room)
         if access < Access.READ:
-            self._answer(
-                frames.Denied(frame.request, Code.FORBIDDEN, "there is no such room for this user")
-            )
+            self._deny(frame, Code.FORBIDDEN, "there is no such room for this user")
             return None
         if len(self._channels) >= limits.MAX_ROOMS_PER_CONNECTION:
-            self._answer(frames.Denied(frame.request, Code.LIMIT, "too many rooms at once"))
+            self._deny(frame, Code.LIMIT, "too many rooms at once")
             return None
         loaded = await shared.rooms.hold(frame.room, epoch=frame.epoch)
         room = loaded.room
@@ -274,6 +281,7 @@ class SyncConnection:
         known = frame.epoch == room.epoch and shared.log.is_good(frame.generation, frame.offset)
         good = room.join(reader, good=known, offset=frame.offset)
         channel = Channel(loaded, reader, loaded.presence.join(self._user.sub))
+        reader.on_deleted = lambda: self._end(channel, Code.DELETED, ROOM_DELETED)
         self._channels[room.channel] = channel
         self._answer_in_order(
             room.channel,
@@ -299,12 +307,20 @@ class SyncConnection:
         if self._channels.get(room.channel) is not channel:
             return
         if update is None:
-            self._drop(channel)
-            self._answer_in_order(room.channel, frames.Left(room.channel, code, reason))
+            self._end(channel, code, reason)
             return
         channel.ready = encode(frames.Difference(room.channel, offset, update))
         room.place(channel.reader, offset)
         self._wake.set()
+
+    def _deny(self, frame: frames.Join, code: Code, reason: str) -> None:
+        self._answer(frames.Denied(frame.request, code, reason))
+
+    def _end(self, channel: Channel, code: Code, reason: str) -> None:
+        """Close a channel from this side, and say why."""
+        self._drop(channel)
+        number = channel.loaded.room.channel
+        self._answer_in_order(number, frames.Left(number, code, reason))
 
     def _drop(self, channel: Channel) -> None:
         loaded = channel.loaded
@@ -315,7 +331,10 @@ class SyncConnection:
         self._shared.rooms.release(loaded)
 
     async def _recheck(self) -> None:
-        """Ask again, now and then, what this user may do in each room."""
+        """Ask again, now and then, what this user may do in each room.
+
+        A device learns of its rights from JOINED alone, so one whose rights changed comes again.
+        """
         shared = self._shared
         while True:
             await asyncio.sleep(shared.settings.recheck_rights_s)
@@ -324,12 +343,10 @@ class SyncConnection:
                 access = await shared.rights.authorize(self._user, room.name)
                 if self._channels.get(room.channel) is not channel:
                     continue
-                channel.reader.access = access
                 if access < Access.READ:
-                    self._drop(channel)
-                    withdrawn = "the right to it was withdrawn"
-                    left = frames.Left(room.channel, Code.FORBIDDEN, withdrawn)
-                    self._answer_in_order(room.channel, left)
+                    self._end(channel, Code.FORBIDDEN, "the right to it was withdrawn")
+                elif access != channel.reader.access:
+                    self._end(channel, Code.BUSY, RIGHTS_CHANGED)
 
     # Writing
 
@@ -337,7 +354,7 @@ class SyncConnection:
         while True:
             self._wake.clear()
             while (data := self._outgoing.next()) is not None:
-                await self._socket.send_bytes(data)
+                await send(self._socket, data)
                 self._sent.set()
             self._sent.set()
             await self._wake.wait()

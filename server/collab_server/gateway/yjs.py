@@ -21,11 +21,14 @@ from collab.protocol.ysync import AwarenessState
 from collab_server.auth import User
 from collab_server.gateway import yjs_messages as messages
 from collab_server.gateway.connection import (
+    RIGHTS_CHANGED,
+    ROOM_DELETED,
     Closing,
     Shared,
     bounds_of,
     close,
     ending_of,
+    send,
     wake_all,
 )
 from collab_server.gateway.yjs_request import Credentials, room_name
@@ -56,7 +59,12 @@ class YjsConnection:
         self._wake = asyncio.Event()
         self._sent = asyncio.Event()
         self._closing: asyncio.Future[Closing] = asyncio.get_running_loop().create_future()
-        self._reader = Reader(Access.NONE, self._wake.set, messages.in_updates)
+        self._reader = Reader(
+            Access.NONE,
+            self._wake.set,
+            messages.in_updates,
+            on_deleted=lambda: self.close(Close.FORBIDDEN, ROOM_DELETED),
+        )
         self._answers: deque[bytes] = deque()
         self._asked: deque[bytes] = deque()  # state vectors of Step1s without their Step2 yet
         self._awaits_step2 = False  # it will hold all that is early until then
@@ -135,15 +143,18 @@ class YjsConnection:
         return user
 
     async def _recheck(self, user: User, name: str) -> None:
-        """Ask again, now and then, what this user may do here."""
+        """Ask again, now and then, what this user may do here.
+
+        No message tells a provider of its rights, so one whose rights changed comes again: it then
+        offers what was refused until now, or is told that it is.
+        """
         while True:
             await asyncio.sleep(self._shared.settings.recheck_rights_s)
-            before = self._reader.access
-            access = self._reader.access = await self._shared.rights.authorize(user, name)
+            access = await self._shared.rights.authorize(user, name)
             if access < Access.READ:
                 raise Closing(Close.FORBIDDEN, _NO_SUCH_ROOM)
-            if before < Access.WRITE <= access:
-                self._ask()  # for what was refused until now
+            if access != self._reader.access:
+                raise Closing(Close.OVERLOADED, RIGHTS_CHANGED)
 
     # Reading
 
@@ -234,14 +245,14 @@ class YjsConnection:
         while True:
             self._wake.clear()
             while (data := await self._next()) is not None:
-                await self._socket.send_bytes(data)
+                await send(self._socket, data)
                 self._sent.set()
             self._sent.set()
             try:
                 async with asyncio.timeout(limits.YJS_SILENCE_S):
                     await self._wake.wait()
             except TimeoutError:
-                await self._socket.send_bytes(_SIGN_OF_LIFE)
+                await send(self._socket, _SIGN_OF_LIFE)
 
     async def _next(self) -> bytes | None:
         """The next message for the provider."""

@@ -3,7 +3,8 @@
 Numbered rules; every log keeps them, and ``tests/unit/server/test_log_sqlite.py`` asks each one.
 
 1. An offset is given out in memory by ``next_offset()`` and is appended in the same turn of the
-   event loop: no await in between. Offsets rise over the whole log and are not gap-free.
+   event loop: no await in between. Offsets rise over the whole log and are not gap-free. They never
+   fall, whatever was compacted or deleted.
 2. ``append`` does no I/O. All that is queued when a commit begins is one transaction; what
    arrives while it runs is the next one. There is no timer.
 3. ``on_commit`` callbacks run on the event loop, after the commit, never before it.
@@ -12,6 +13,12 @@ Numbered rules; every log keeps them, and ``tests/unit/server/test_log_sqlite.py
    An offset is good if its generation is known and it is not beyond the start of the next one.
 6. A snapshot is written only when every update up to its offset is durable, and it never
    replaces a newer one.
+7. A deletion is one transaction, after everything that was queued before it: the room, its snapshot
+   and its updates go, and its epoch stays known as that of a deleted room of its name. It is tried
+   again like a commit. From the call on nothing is appended to the room, nobody opens it, and no
+   snapshot that was on its way brings it back.
+8. No room is made under the epoch of a deleted room of its name. The id of a room is never given to
+   another one.
 """
 
 from __future__ import annotations
@@ -26,6 +33,7 @@ __all__ = [
     "RETRY_PAUSES_S",
     "CommitCallback",
     "Log",
+    "RoomDeleted",
     "RoomRow",
     "StoredRoom",
 ]
@@ -36,6 +44,15 @@ RETRY_PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # a disk that filled up 
 
 CommitCallback = Callable[[int, frozenset[int]], None]
 """Called with (every offset up to this one is durable, ids of the rooms that have new rows)."""
+
+
+class RoomDeleted(Exception):
+    """This ``epoch`` is that of a room of this ``name`` that was deleted."""
+
+    def __init__(self, name: str, epoch: bytes) -> None:
+        super().__init__(name, epoch)
+        self.name = name
+        self.epoch = epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +113,13 @@ class Log(Protocol):
         """Whether this log still has everything up to ``offset`` as ``generation`` gave it."""
 
     def append(self, room_id: int, offset: int, data: bytes) -> None:
-        """Queue an update for the next commit. Raises ``Closed`` after ``close()``."""
+        """Queue an update for the next commit. Raises ``Closed`` after ``close()``.
+
+        Raises ``ValueError`` for an offset out of order and for a room that is being deleted.
+        """
 
     def on_commit(self, callback: CommitCallback) -> Callable[[], None]:
-        """Call ``callback`` after each commit that wrote updates; returns how to stop that.
+        """Call ``callback`` after each commit that left updates; returns how to stop that.
 
         A callback must not raise: what it raises ends ``run()``.
         """
@@ -113,11 +133,22 @@ class Log(Protocol):
     async def open_room(self, name: str, *, epoch: bytes) -> RoomRow:
         """The stored room of this name, or a new one of this epoch, durable when this returns.
 
-        Needs ``run()``. While the disk takes nothing, a new room waits; a known one does not.
+        Raises ``RoomDeleted`` if there is none, and one of this epoch was deleted. Needs ``run()``.
+        While the disk takes nothing, a new room waits; a known one does not.
         """
 
     async def find_room(self, name: str) -> RoomRow | None:
         """The stored room of this name."""
+
+    async def delete_room(self, room_id: int, *, now_ms: int) -> None:
+        """Delete a room; that is durable when this returns. Does nothing for an unknown id.
+
+        Cancelling this does not stop it. ``now_ms`` is kept for people who read the file. Needs
+        ``run()``; raises ``Closed`` if the log is closed before it is known to be durable.
+        """
+
+    async def is_deleted(self, name: str, epoch: bytes) -> bool:
+        """Whether a room of this name and epoch was deleted."""
 
     async def load(self, room_id: int) -> StoredRoom:
         """The durable part of a room. Raises ``KeyError`` for an unknown id.
@@ -144,8 +175,8 @@ class Log(Protocol):
 
         In one transaction, after every update up to ``offset`` is durable: the snapshot is
         written and the updates up to ``min(offset, keep_after)`` are deleted. False when a newer
-        snapshot is stored already. Raises what the disk raised (``DiskFull``): then everything is
-        as it was, and nothing is tried again. Needs ``run()``.
+        snapshot is stored already, or the room was deleted. Raises what the disk raised
+        (``DiskFull``): then everything is as it was, and nothing is tried again. Needs ``run()``.
         """
 
     async def close(self) -> None:

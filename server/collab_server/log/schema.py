@@ -54,14 +54,27 @@ _FIRST: Final[Migration] = (
     "CREATE INDEX updates_by_room ON updates (room_id)",
 )
 
-MIGRATIONS: Final = (_FIRST,)
+# What is left of a room that was deleted. ``deleted_at`` is in milliseconds, and for people.
+_DELETED_ROOMS: Final[Migration] = (
+    """
+    CREATE TABLE deleted_rooms (
+        room_id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        epoch BLOB NOT NULL CHECK (length(epoch) = 16),
+        deleted_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX deleted_rooms_by_name ON deleted_rooms (name, epoch)",
+)
+
+MIGRATIONS: Final = (_FIRST, _DELETED_ROOMS)
 
 # --- a start of the relay ----------------------------------------------------------------------
 
 CREATE_META: Final = "INSERT OR IGNORE INTO meta (id, relay_id, head) VALUES (1, ?, 0)"
 RELAY_ID: Final = "SELECT relay_id FROM meta"
-# Compaction deletes rows, so the last row alone does not say what was given out: meta.head does,
-# and it is moved in the transaction that deletes.
+# Compactions and deletions take rows away, so the last row alone does not say what was given out:
+# meta.head does, and it is moved in the transaction that deletes.
 HEAD: Final = """
     SELECT max(
         (SELECT head FROM meta),
@@ -75,8 +88,31 @@ ADD_GENERATION: Final = "INSERT INTO generations (id, start_offset, opened_at) V
 # --- rooms ---------------------------------------------------------------------------------------
 
 FIND_ROOM: Final = "SELECT id, name, epoch, base FROM rooms WHERE name = ?"
-CREATE_ROOM: Final = "INSERT OR IGNORE INTO rooms (name, epoch) VALUES (?, ?)"
+# Makes none if there is one of this name, or if one of this name and epoch was deleted. An id is
+# never given again: what is still under way for the room that had it must not meet another one.
+CREATE_ROOM: Final = """
+    INSERT OR IGNORE INTO rooms (id, name, epoch)
+    SELECT 1 + max(
+        (SELECT ifnull(max(id), 0) FROM rooms),
+        (SELECT ifnull(max(room_id), 0) FROM deleted_rooms)
+    ), :name, :epoch
+    WHERE NOT EXISTS (SELECT 1 FROM deleted_rooms WHERE name = :name AND epoch = :epoch)
+"""
 BASE: Final = "SELECT base FROM rooms WHERE id = ?"
+
+# --- rooms that are deleted ----------------------------------------------------------------------
+
+IS_DELETED: Final = "SELECT 1 FROM deleted_rooms WHERE name = ? AND epoch = ?"
+REMEMBER_DELETED: Final = """
+    INSERT INTO deleted_rooms (room_id, name, epoch, deleted_at)
+    SELECT id, name, epoch, ? FROM rooms WHERE id = ?
+"""
+# In this order, each with the room's id.
+DELETE_ROOM: Final = (
+    "DELETE FROM updates WHERE room_id = ?",
+    "DELETE FROM snapshots WHERE room_id = ?",
+    "DELETE FROM rooms WHERE id = ?",
+)
 
 # --- updates -------------------------------------------------------------------------------------
 

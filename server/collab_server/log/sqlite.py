@@ -18,10 +18,11 @@ from collab_server.log.port import (
     MAX_UNCOMMITTED_ENTRIES,
     RETRY_PAUSES_S,
     CommitCallback,
+    RoomDeleted,
     RoomRow,
     StoredRoom,
 )
-from collab_server.log.transactions import Batch, Compaction, NewRoom, Start
+from collab_server.log.transactions import Batch, Compaction, Deletion, NewRoom, Start
 
 _T = TypeVar("_T")
 
@@ -46,8 +47,10 @@ class SqliteLog:
         self._ends = start.ends
         self._head = self._committed = self._last_appended = start.head
         self._retry_pauses_s = retry_pauses_s
-        self._rooms: list[NewRoom] = []
         self._updates: list[tuple[int, int, bytes]] = []
+        self._deletions: list[Deletion] = []
+        self._rooms: list[NewRoom] = []
+        self._deleted: set[int] = set()  # ids of this run's deletions, durable or not
         self._compactions: deque[Compaction] = deque()
         self._again = False
         self._uncommitted_bytes = 0
@@ -137,6 +140,8 @@ class SqliteLog:
         self._check_open()
         if not self._last_appended < offset <= self._head:
             raise ValueError("offsets are appended in the order in which they were given out")
+        if room_id in self._deleted:
+            raise ValueError("nothing is appended to a room that is being deleted")
         self._last_appended = offset
         self._updates.append((offset, room_id, data))
         self._queued(len(data))
@@ -150,13 +155,21 @@ class SqliteLog:
 
     async def open_room(self, name: str, *, epoch: bytes) -> RoomRow:
         stored = await self.find_room(name)
-        if stored is not None:
+        if stored is not None and stored.id not in self._deleted:
             return stored
         self._check_open()
         created: asyncio.Future[RoomRow] = asyncio.get_running_loop().create_future()
         self._rooms.append(NewRoom(name, epoch, created))
         self._queued(len(name))
         return await created
+
+    async def delete_room(self, room_id: int, *, now_ms: int) -> None:
+        self._check_open()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._deleted.add(room_id)
+        self._deletions.append(Deletion(room_id, now_ms, done))
+        self._queued(0)
+        await done
 
     async def compact(
         self,
@@ -207,6 +220,8 @@ class SqliteLog:
         finally:
             for compaction in self._compactions:
                 _fail(compaction.done, Closed("the log was closed before it was compacted"))
+            for deletion in self._deletions:
+                _fail(deletion.done, Closed("the log was closed before the room was deleted"))
             for room in self._rooms:
                 _fail(room.created, Closed("the log was closed; the room was not created"))
             await self._database.close()
@@ -227,35 +242,40 @@ class SqliteLog:
 
     async def _commit(self) -> None:
         """Write all that is queued in one transaction; put it back in front if that fails."""
-        batch = Batch(self._head, self._rooms, self._updates, self._again)
-        if not batch.rooms and not batch.updates:
+        batch = Batch(self._head, self._updates, self._deletions, self._rooms, self._again)
+        if batch.is_empty:
             self._committed = batch.head  # offsets that nobody used
             return
-        self._rooms, self._updates = [], []
+        self._updates, self._deletions, self._rooms = [], [], []
         try:
             created = await self._database.write(batch.write)
         except BaseException:
             # New lists: a transaction that a cancelled wait left behind may still read the old.
-            self._rooms = [*batch.rooms, *self._rooms]
             self._updates = [*batch.updates, *self._updates]
+            self._deletions = [*batch.deletions, *self._deletions]
+            self._rooms = [*batch.rooms, *self._rooms]
             self._again = True
             self._wake.set()
             raise
         self._failing = None
         self._again = False
         self._committed = batch.head
-        self._uncommitted_bytes -= sum(len(data) for _, _, data in batch.updates)
-        self._uncommitted_bytes -= sum(len(room.name) for room in batch.rooms)
-        self._uncommitted_entries -= len(batch.updates) + len(batch.rooms)
+        self._uncommitted_bytes -= batch.size
+        self._uncommitted_entries -= batch.entries
         if (
             self._uncommitted_bytes <= MAX_UNCOMMITTED_BYTES
             and self._uncommitted_entries <= MAX_UNCOMMITTED_ENTRIES
         ):
             self._below_bound.set()
+        for deletion in batch.deletions:
+            _resolve(deletion.done, None)
         for room, row in zip(batch.rooms, created, strict=True):
-            _resolve(room.created, row)
-        if batch.updates:
-            room_ids = frozenset(room_id for _, room_id, _ in batch.updates)
+            if row is None:
+                _fail(room.created, RoomDeleted(room.name, room.epoch))
+            else:
+                _resolve(room.created, row)
+        room_ids = batch.written_rooms
+        if room_ids:
             for callback in tuple(self._callbacks):
                 callback(batch.head, room_ids)
 
@@ -293,6 +313,11 @@ class SqliteLog:
 
     async def find_room(self, name: str) -> RoomRow | None:
         return await self._database.read(lambda connection: transactions.find(connection, name))
+
+    async def is_deleted(self, name: str, epoch: bytes) -> bool:
+        return await self._database.read(
+            lambda connection: transactions.is_deleted(connection, name, epoch)
+        )
 
     async def load(self, room_id: int) -> StoredRoom:
         stored = await self._database.read(

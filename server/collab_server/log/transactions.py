@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from collab_server.log import schema
 from collab_server.log.port import RoomRow, StoredRoom
 
-__all__ = ["Batch", "Compaction", "NewRoom", "Start", "compact", "find", "load", "read", "start"]
+__all__ = [
+    "Batch",
+    "Compaction",
+    "Deletion",
+    "NewRoom",
+    "Start",
+    "compact",
+    "find",
+    "is_deleted",
+    "load",
+    "read",
+    "start",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,15 @@ class NewRoom:
 
 
 @dataclass(frozen=True, slots=True)
+class Deletion:
+    """A room that is to go."""
+
+    room_id: int
+    now_ms: int
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
 class Compaction:
     """A snapshot that waits to be written."""
 
@@ -45,29 +66,74 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All that one commit takes: rooms first, then updates."""
+    """All that one commit takes: updates, then deletions, then new rooms.
+
+    A deletion was asked for after the updates of its room, and takes those of this batch too. Who
+    opens a room of the same name gets a new one.
+    """
 
     head: int  # of the log when the batch was taken
-    rooms: list[NewRoom]
     updates: list[tuple[int, int, bytes]]  # offset, room_id, data
+    deletions: list[Deletion]
+    rooms: list[NewRoom]
     again: bool  # some of it was in a transaction whose end nobody saw, or that failed
 
-    def write(self, connection: sqlite3.Connection) -> list[RoomRow]:
-        """Write it; the rows of ``rooms``, new or stored."""
-        created = []
-        for room in self.rooms:
-            connection.execute(schema.CREATE_ROOM, (room.name, room.epoch))
-            row = connection.execute(schema.FIND_ROOM, (room.name,)).fetchone()
-            created.append(RoomRow(*row))
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.updates or self.deletions or self.rooms)
+
+    @property
+    def entries(self) -> int:
+        """How many things it is made of."""
+        return len(self.updates) + len(self.deletions) + len(self.rooms)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what was queued."""
+        return sum(len(data) for _, _, data in self.updates) + sum(
+            len(room.name) for room in self.rooms
+        )
+
+    @property
+    def written_rooms(self) -> frozenset[int]:
+        """Ids of the rooms that have new rows."""
+        deleted = {deletion.room_id for deletion in self.deletions}
+        return frozenset(room_id for _, room_id, _ in self.updates).difference(deleted)
+
+    def write(self, connection: sqlite3.Connection) -> list[RoomRow | None]:
+        """Write it; the rows of ``rooms``, new or stored, None where the epoch is a deleted one's.
+
+        Writing it again changes nothing.
+        """
         append = schema.APPEND_AGAIN if self.again else schema.APPEND
         connection.executemany(append, self.updates)
-        return created
+        for deletion in self.deletions:
+            _delete(connection, deletion, self.head)
+        return [_create(connection, room) for room in self.rooms]
+
+
+def _create(connection: sqlite3.Connection, room: NewRoom) -> RoomRow | None:
+    connection.execute(schema.CREATE_ROOM, {"name": room.name, "epoch": room.epoch})
+    return find(connection, room.name)
+
+
+def _delete(connection: sqlite3.Connection, deletion: Deletion, head: int) -> None:
+    connection.execute(schema.SAVE_HEAD, (head,))
+    connection.execute(schema.REMEMBER_DELETED, (deletion.now_ms, deletion.room_id))
+    for statement in schema.DELETE_ROOM:
+        connection.execute(statement, (deletion.room_id,))
 
 
 def find(connection: sqlite3.Connection, name: str) -> RoomRow | None:
     """The room of this name."""
     row = connection.execute(schema.FIND_ROOM, (name,)).fetchone()
     return None if row is None else RoomRow(*row)
+
+
+def is_deleted(connection: sqlite3.Connection, name: str, epoch: bytes) -> bool:
+    """Whether a room of this name and epoch was deleted."""
+    return connection.execute(schema.IS_DELETED, (name, epoch)).fetchone() is not None
 
 
 def read(
@@ -109,7 +175,12 @@ def load(connection: sqlite3.Connection, room_id: int) -> StoredRoom | None:
 
 
 def compact(connection: sqlite3.Connection, compaction: Compaction, committed: int) -> bool:
-    """Write a snapshot and delete what it stands for; False if a newer one is stored."""
+    """Write a snapshot and delete what it stands for.
+
+    False if a newer one is stored, or the room was deleted.
+    """
+    if connection.execute(schema.BASE, (compaction.room_id,)).fetchone() is None:
+        return False
     written = connection.execute(
         schema.WRITE_SNAPSHOT,
         (compaction.room_id, compaction.offset, compaction.snapshot, compaction.coverage),

@@ -212,7 +212,7 @@ def conversation() -> list[str]:
         join.request, room.channel, room.epoch, False, room.head,
         room.coverage.state_vector(), Access.WRITE,
     )  # fmt: skip
-    lost, differ = sync.joined(down(encode(answer)), GENERATION)
+    lost, _, differ = sync.joined(down(encode(answer)), GENERATION)
     assert lost == Store(NOWHERE, None)
     assert isinstance(differ, Differ)
     assert sync.next_frame() is None

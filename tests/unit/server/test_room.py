@@ -517,3 +517,29 @@ def test_what_adds_nothing_is_never_too_large() -> None:
     reader = desk.reader(offset=3)
     assert desk.take(reader, typed(1, 0, "a")) is None
     assert desk.ack(reader, 3) == frames.Ack(7, 1, 3)
+
+
+# 5. A sealed room
+
+
+def test_a_sealed_room_takes_nothing_in_and_acks_nothing() -> None:
+    desk = Desk()
+    writer, other = desk.reader(), desk.reader()
+    offset = desk.offset_of(writer, typed(1, 0, "a"))
+    desk.room.seal()
+    assert desk.take(writer, typed(1, 1, "b")) is None
+    assert desk.take(writer, typed(9, 5, "early")) is None
+    assert desk.take(writer, typed(1, 0, "a")) is None  # known
+    assert desk.room.head == offset
+    assert desk.run(other) == frames.Updates(7, offset, typed(1, 0, "a"))
+    assert desk.run(writer) is None
+    assert desk.ack(writer, offset) is None
+
+
+def test_a_sealed_room_still_knows_a_bad_frame() -> None:
+    desk = Desk()
+    writer = desk.reader()
+    desk.room.seal()
+    desk.take(writer, typed(1, 0, "a"))
+    with pytest.raises(BadFrame):
+        desk.take(writer, typed(1, 1, "b"), number=1)

@@ -11,11 +11,22 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import collab
+from collab.protocol.update import Coverage
 from collab_server.app import Relay
+from collab_server.log.port import StoredRoom
+from collab_server.replicas import ReplicaFailed
 from collab_server.rooms import Rooms
 from collab_server.serving import served
 from collab_server.settings import Settings
+from tests.unit.protocol.updates import text, update
+from tests.unit.server.house import house, reader_of, run
+from tests.unit.server.test_log_sqlite import EPOCH
+
+HI = update((1, 0, [text("hi")]))
+MORE = update((1, 2, [text("!", left=(1, 1))]))
 
 
 @asynccontextmanager
@@ -147,3 +158,55 @@ def test_the_worker_may_die_at_any_moment_and_rooms_go_on(tmp_path: Path) -> Non
                         assert str(copy.text("body")) == str(room.text("body"))
 
     asyncio.run(main())
+
+
+def test_a_question_about_a_room_that_was_evicted_meanwhile_ends_as_a_failed_replica(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with house(tmp_path, worker=True, room_idle_s=0.0) as at:
+            loaded = await at.rooms.hold("a", epoch=EPOCH)
+            await at.write(loaded, reader_of(loaded, []), HI)
+            at.rooms.release(loaded)
+            await until(lambda: len(at.rooms) == 0)
+            with pytest.raises(ReplicaFailed) as failed:
+                await at.rooms.difference(loaded.room, b"\0")
+            assert not failed.value.dropped  # the log is sound: the next who joins is served
+            again = await at.rooms.hold("a", epoch=EPOCH)
+            _, whole = await at.rooms.difference(again.room, b"\0")
+            assert Coverage.from_update(whole).clocks == {1: 2}
+
+    run(main())
+
+
+def test_a_difference_of_a_replica_that_was_loaded_for_it_claims_all_that_it_holds(
+    tmp_path: Path,
+) -> None:
+    """What it held beyond its offset, a device would keep to itself if the relay died then."""
+
+    async def main() -> None:
+        async with house(tmp_path, worker=True) as at:
+            loaded = await at.rooms.hold("a", epoch=EPOCH)
+            reader = reader_of(loaded, [])
+            await at.write(loaded, reader, HI)
+            await at.durable()
+            reading, go_on = asyncio.Event(), asyncio.Event()
+            load = at.log.load
+
+            async def late(room_id: int) -> StoredRoom:
+                stored = await load(room_id)
+                reading.set()
+                await go_on.wait()
+                return stored
+
+            at.log.load = late  # type: ignore[method-assign]
+            asking = asyncio.create_task(at.rooms.difference(loaded.room, b"\0"))
+            await reading.wait()
+            before = loaded.room.head
+            await at.write(loaded, reader, MORE)
+            assert loaded.room.head > before
+            go_on.set()
+            offset, held = await asking
+            assert (offset, Coverage.from_update(held).clocks) == (loaded.room.head, {1: 3})
+
+    run(main())

@@ -37,7 +37,7 @@ def test_messages_of_every_size_arrive_as_they_were_sent_in_bounded_frames() -> 
     decoder = Decoder()
     for _ in range(60):
         blobs = [dice.randbytes(dice.choice(sizes)) for _ in range(dice.randrange(4))]
-        message = Message(dice.choice(list(Tag)[1:]), dice.randrange(2**40), 7, blobs)
+        message = Message(dice.choice(list(Tag)[1:]), dice.randrange(2**40), 7, 2**62, blobs)
         assert through_the_pipe(decoder, message) == message
 
 
@@ -65,8 +65,11 @@ def test_an_announced_frame_above_the_bound_is_refused_before_it_is_read() -> No
 
 @pytest.mark.parametrize(
     "frame",
-    [b"", b"\xc1", b"\x90", b"\x94\x01\x01\x01\x91\x01", b"\x94\x63\x01\x01\x90", b"\x01\x01"],
-)
+    [
+        b"", b"\xc1", b"\x90", b"\x01\x01", b"\x94\x01\x01\x01\x90",
+        b"\x95\x01\x01\x01\x01\x91\x01", b"\x95\x63\x01\x01\x01\x90", b"\x95\x01\x01\x01\xc0\x90",
+    ],
+)  # fmt: skip
 def test_anything_else_is_refused(frame: bytes) -> None:
     with pytest.raises(PipeError):
         Decoder().decode(frame)
