@@ -28,12 +28,15 @@ from collab.events import (
     DocumentChanged,
     Failed,
     Recovered,
+    RelayRolledBack,
     RoomEvent,
     StatusChanged,
+    StoreRolledBack,
     Subscription,
 )
 from collab.link import ConnectionSettings
 from collab.room import Room, Status
+from collab.template import Template
 from collab.text import RelativePosition, Text, TextChanged
 from collab.undo import Undo
 
@@ -59,6 +62,7 @@ __all__ = [
     "Recovered",
     "Rejected",
     "RelativePosition",
+    "RelayRolledBack",
     "RemoteError",
     "Retain",
     "Room",
@@ -69,7 +73,9 @@ __all__ = [
     "StatusChanged",
     "StoreCorrupt",
     "StoreLocked",
+    "StoreRolledBack",
     "Subscription",
+    "Template",
     "Text",
     "TextChanged",
     "TooLarge",

@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from collab.connection import Connection, ConnectionStatus, Token
 from collab.crdt.engines import check_engine
 from collab.device import Device
-from collab.errors import Closed, CollabError, LocalError
+from collab.errors import Closed, CollabError, DiskFull, LocalError
+from collab.events import StoreRolledBack
 from collab.link import ConnectionSettings
+from collab.open_rooms import OpenRooms
 from collab.presence import Presence, check_state, renew_forever
-from collab.protocol.codec import is_room_name
-from collab.protocol.ysync import decode_state_vector
 from collab.room import Room
+from collab.storage.copies import Copies
 from collab.storage.database import Database
 from collab.storage.documents import Documents
+from collab.storage.identity import Identity
 from collab.storage.saver import Saver
-from collab.storage.schema import APPLICATION_ID, migrations
+from collab.storage.schema import APPLICATION_ID, DEVICE_ID_BYTES, migrations
+from collab.template import Template
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +93,15 @@ class Client:
         self._relay = relay
         self._token = token
         self._settings = settings or ClientSettings()
-        self._rooms: dict[str, Room] = {}
-        self._opening: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._closed = False
         self._database: Database
+        self._identity: Identity
         self._documents: Documents
         self._saver: Saver
+        self._rooms: OpenRooms
         self._device: Device
         self._saving: asyncio.Task[None]
         self._connection: Connection | None = None
@@ -118,12 +121,15 @@ class Client:
             self._path, application_id=APPLICATION_ID, migrations=migrations(os.urandom(16))
         )
         try:
-            device_id = await Documents(self._database).device_id()
+            device_id = await Identity(self._database).device_id()
+            with suppress(DiskFull):  # nobody sees them; the next start tries again
+                await Copies(self._database).drop_staged()
         except BaseException:
             await self._database.close()
             raise
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._identity = Identity(self._database)
         self._documents = Documents(self._database)
         self._saver = Saver(
             self._documents, on_error=self._disk, retry_pauses_s=self._settings.retry_pauses_s
@@ -137,6 +143,7 @@ class Client:
             call_soon=self.call_soon,
             run=self._run,
         )
+        self._rooms = OpenRooms(self._device, Copies(self._database), check=self._check)
         self._saving = asyncio.create_task(self._saver.run(), name="collab saver")
         self._saving.add_done_callback(self._saver_ended)
         if self._relay is None:
@@ -146,8 +153,9 @@ class Client:
             device_id=device_id,
             token=self._token,
             settings=self._settings.connection,
-            next_number=self._documents.next_connection_number,
-            rooms=lambda: [room._sync for room in self._rooms.values()],
+            next_number=self._identity.next_connection_number,
+            renew_device_id=self._renew_device_id,
+            rooms=self._rooms.syncs,
         )
         self._device.uplink = self._connection
         self._run(self._connection.run())
@@ -164,10 +172,10 @@ class Client:
             return
         self._closed = True
         try:
-            for room in list(self._rooms.values()):
+            for room in self._rooms.all():
                 await room._local.tidy()
             # First nothing can be edited any more, then all that was is saved.
-            for room in list(self._rooms.values()):
+            for room in self._rooms.all():
                 room._end()
         finally:
             await self._let_go()
@@ -183,29 +191,17 @@ class Client:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._database.close()
 
-    async def room(self, name: str) -> Room:
+    async def room(self, name: str, *, template: Template | None = None) -> Room:
         """The room of this name, from disk; no network is needed. The same object while it is open.
 
-        Raises :class:`LocalError` for a bad name: 1–255 bytes of UTF-8, no control characters.
+        One that has nothing on this device starts from ``template``, which is saved and sent like
+        an edit; any other room is left as it is.
+
+        Raises :class:`LocalError` for a bad name: 1–255 bytes of UTF-8, no control characters; and
+        :class:`Unsupported` for a template that this engine cannot hold.
         """
         self._check()
-        if not is_room_name(name):
-            raise LocalError(
-                f"A room's name is 1 to 255 bytes of UTF-8 without control characters; "
-                f"{name!r:.80} is not. Nothing was opened."
-            )
-        async with self._opening.setdefault(name, asyncio.Lock()):
-            self._check()
-            known = self._rooms.get(name)
-            if known is not None:
-                return known
-            row = await self._documents.create(name)
-            stored = await self._documents.load(row.id)
-            self._check()
-            room = self._rooms[name] = self._make(row, stored)
-            if self._connection is not None:
-                self._connection.join(room._sync)
-            return room
+        return await self._rooms.open(name, template)
 
     async def rooms(self) -> list[str]:
         """The names of all rooms on this device, oldest first."""
@@ -215,13 +211,7 @@ class Client:
     async def forget(self, name: str) -> None:
         """Delete a room from this device, with what was never sent. The relay keeps its copy."""
         self._check()
-        async with self._opening.setdefault(name, asyncio.Lock()):
-            room = self._rooms.get(name)
-            if room is not None:
-                room._end()
-            for row in await self._documents.rooms():
-                if row.name == name:
-                    await self._documents.forget(row.id)
+        await self._rooms.forget(name)
 
     @property
     def connection(self) -> ConnectionStatus | None:
@@ -253,16 +243,20 @@ class Client:
 
     # --- for its rooms ---------------------------------------------------------------------------
 
-    def _make(self, row: Any, stored: Any) -> Room:
-        while True:
-            # Fresh at each open and never persisted: a copied or restored file cannot make two
-            # devices write under one id.
-            client_id = random.SystemRandom().getrandbits(32)
-            room = Room(self._device, row, stored, client_id, on_end=self._forget_open)
-            replica = room._local.replica
-            if replica.client_id not in decode_state_vector(replica.state_vector()):
-                return room
-            replica.close()
+    async def _renew_device_id(self) -> bytes:
+        """Become a device of its own, on the disk first: another copy of the file is in use."""
+        device_id = os.urandom(DEVICE_ID_BYTES)
+        await self._identity.renew(device_id)
+        logger.warning("another copy of the store is in use: this one is a device of its own now")
+        for room in self._rooms.all():
+            room._local.observers.emit(
+                StoreRolledBack(
+                    "Another copy of this device's file is in use: the relay ended this connection "
+                    "for one with the same device id. This copy is a device of its own from now "
+                    "on, with all that it has; nothing was lost."
+                )
+            )
+        return device_id
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> None:
         """Own a task until it ends or the client does."""
@@ -281,15 +275,11 @@ class Client:
         if not self._closed and not task.cancelled() and task.exception() is not None:
             self._ended(task)
 
-    def _forget_open(self, room: Room) -> None:
-        if self._rooms.get(room.name) is room:
-            del self._rooms[room.name]
-
     def _presences(self) -> list[Presence]:
-        return [room.presence for room in self._rooms.values()]
+        return [room.presence for room in self._rooms.all()]
 
     def _disk(self, error: CollabError | None) -> None:
-        for room in list(self._rooms.values()):
+        for room in self._rooms.all():
             room._local.disk(error)
 
     def _check(self) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +19,7 @@ from collab.errors import CollabError, Rejected
 from collab.events import Observers, Subscription
 from collab.link import ConnectionSettings, Link, Lost, linked
 from collab.protocol import frames
-from collab.protocol.backoff import Backoff
+from collab.protocol.backoff import HOUR_S, Backoff
 from collab.protocol.frames import is_permanent
 from collab.room_sync import RoomSync
 
@@ -54,7 +55,9 @@ class Connection:
 
     1. Exactly one task runs :meth:`run`; it owns the socket and every attempt.
     2. A room's frames go up only after WELCOME echoed this attempt's nonce and JOINED came.
-    3. A permanent close ends in ``failed``; nothing but :meth:`retry` leaves it.
+    3. A permanent close ends in ``failed``; nothing but :meth:`retry` leaves it. But to be fenced
+       means that another copy of this device's file is in use, as this task never has two sockets:
+       the device takes another id and comes back, a few times an hour.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Connection:
         token: Token,
         settings: ConnectionSettings,
         next_number: Callable[[int], Awaitable[int]],
+        renew_device_id: Callable[[], Awaitable[bytes]],
         rooms: Callable[[], list[RoomSync]],
     ) -> None:
         self._url = url.rstrip("/") + "/sync"
@@ -72,6 +76,9 @@ class Connection:
         self._token = token
         self._settings = settings
         self._next_number = next_number
+        self._renew_device_id = renew_device_id
+        self._is_copied = False
+        self._renewals: deque[float] = deque()
         self._rooms = rooms
         self._backoff = Backoff(settings.backoff)
         self._observers: Observers[ConnectionStatus] = Observers()
@@ -93,6 +100,11 @@ class Connection:
         self._retry.set()
 
     # What rooms ask for
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a relay has welcomed this device, and is not lost yet."""
+        return self._link is not None
 
     def wake(self) -> None:
         """A room may have something to send."""
@@ -154,6 +166,9 @@ class Connection:
             if code == frames.Close.UNAUTHENTICATED and self._may_ask_again:
                 self._may_ask_again = False  # the token may just have expired: ask for another
                 continue
+            if code == frames.Close.FENCED and self._may_renew(time.monotonic()):
+                self._is_copied = True  # until the other id is on the disk, also on a full one
+                continue
             if code is not None and is_permanent(code):
                 self._fail(code, reason)
                 await self._retry.wait()
@@ -189,7 +204,20 @@ class Connection:
         self.status = ConnectionStatus(state, reason, time.time(), next_attempt)
         self._observers.emit(self.status)
 
+    def _may_renew(self, now: float) -> bool:
+        """Whether another device id may be taken; the next attempt takes it."""
+        renewals = self._renewals
+        while renewals and renewals[0] <= now - HOUR_S:
+            renewals.popleft()
+        if len(renewals) >= limits.MAX_NEW_DEVICE_IDS_AN_HOUR:
+            return False
+        renewals.append(now)
+        return True
+
     async def _attempt(self) -> None:
+        if self._is_copied:
+            self._device_id = await self._renew_device_id()
+            self._is_copied = False
         token = await self._ask_token()
         number = await self._next_number(time.time_ns() // 1_000_000)
         hello = frames.Hello(frames.VERSION, os.urandom(16), self._device_id, number, token)

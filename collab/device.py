@@ -26,6 +26,10 @@ class Uplink(Protocol):
     def failure(self) -> CollabError | None:
         """Why the connection has ended for good, or None."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a relay has welcomed this device, and is not lost yet."""
+
     def wake(self) -> None:
         """A room may have something to send."""
 

@@ -17,7 +17,7 @@ CollabError
 │   ├── BadUpdate         an update, state vector or awareness that must not reach an engine
 │   └── UnsupportedVersion
 ├── Rejected              the relay said no: .code, .retryable
-├── RoomReplaced          the relay's room of this name has another history
+├── RoomReplaced          the relay's room has another history, or was deleted
 └── HistoryReplaced       the relay's messages have another history
 
 A message says what happened, what it means for the user's data, and what to do.
@@ -134,7 +134,10 @@ class Rejected(CollabError):
 
 
 class RoomReplaced(CollabError):
-    """The relay's room of this name has another history. Everything here is kept, and unsent."""
+    """The relay's room of this name has another history, or ours was deleted there.
+
+    Everything here is kept, and unsent.
+    """
 
 
 class HistoryReplaced(CollabError):

@@ -42,6 +42,31 @@ class Recovered(RoomEvent):
     """The disk takes this room's edits again, and has those that waited."""
 
 
+@dataclass(frozen=True, slots=True)
+class RelayRolledBack(RoomEvent):
+    """The relay lacks edits of this room that it once had.
+
+    It was restored from an older backup, lost its log, or crashed before a commit. Nothing is
+    missing here. ``offered``: this device gives back all that it has; False while it may only read
+    or its updates are refused (``status.refused``). Comes at a joining, and again at the next one
+    if that does not get through. Deletions alone that a relay lost are given back in the same way,
+    but not noticed: no event tells of them.
+    """
+
+    offered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRolledBack(RoomEvent):
+    """Another copy of this device's file is in use; ``reason`` is a sentence.
+
+    This copy goes on as a device of its own, with all that it has. No edit is lost or doubled by
+    that: both copies' edits meet at the relay.
+    """
+
+    reason: str
+
+
 class Subscription:
     """An observer; ``close`` ends it."""
 

@@ -39,6 +39,7 @@ MAX_ROOMS_PER_CONNECTION: Final = 1000  # a notebook server opens hundreds
 MAX_HELD_BYTES: Final = 4 * MIB  # updates waiting for a predecessor; more: ask for all again
 MAX_HELD_UPDATES: Final = 10_000
 MAX_RESYNCS_IN_A_ROW: Final = 5  # a difference that never fits is a fault, not a delay
+MAX_NEW_DEVICE_IDS_AN_HOUR: Final = 5  # one ends a quarrel of two copies of a file; more is a fault
 WALK_ON_LOOP_BYTES: Final = 64 * KIB  # larger updates are walked in a thread: 10 ms of the loop
 
 # --- the relay

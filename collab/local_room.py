@@ -23,6 +23,7 @@ from collab.events import (
 )
 from collab.protocol.document_sync import Row
 from collab.protocol.position import Position
+from collab.protocol.ysync import decode_state_vector
 from collab.storage.documents import RoomRow, Stored
 from collab.storage.saver import RoomQueue
 
@@ -39,14 +40,13 @@ class LocalRoom:
     """
 
     def __init__(self, device: Device, row: RoomRow, stored: Stored, client_id: int) -> None:
-        self.name: Final = row.name
+        self.id: Final = row.id
         self.closed = False
         self.last_saved: float | None = None
         self.observers: Observers[RoomEvent] = Observers()
         self.on_saved: Callable[[list[Row]], None] = lambda rows: None
         self.on_change: Callable[[], None] = lambda: None
         self._device = device
-        self._id = row.id
         self._waiters: set[asyncio.Future[None]] = set()
         self._snapshot_bytes = stored.snapshot_bytes
         self._tail_bytes = stored.tail_bytes
@@ -84,6 +84,18 @@ class LocalRoom:
         self.queue.add_remote(update, position)
         if self.observers:
             self.observers.emit(DocumentChanged(local=False))
+
+    def start_from(self, template: bytes) -> None:
+        """Put ``template`` into a room without anything, as an edit of this device.
+
+        Does nothing in any other room. Raises what ``Replica.apply`` raises; then nothing changed.
+        """
+        if decode_state_vector(self.replica.state_vector()):
+            return
+        self.replica.apply(template)
+        self._append_local(template)
+        if self.observers:
+            self.observers.emit(DocumentChanged(local=True))
 
     async def idle(self) -> None:
         """Return when no transaction is open: what is remote waits until it ends."""
@@ -133,7 +145,7 @@ class LocalRoom:
         try:
             await self.idle()
             # The number first, the snapshot after it: it contains at least every row up to it.
-            through = await self._device.documents.last_row(self._id)
+            through = await self._device.documents.last_row(self.id)
             await self.idle()
             if self.closed or not through:
                 return
@@ -145,7 +157,7 @@ class LocalRoom:
                 if self.closed or self._device.saver.error is not None:
                     return
                 await self.change()
-            await self._device.documents.compact(self._id, snapshot, through)
+            await self._device.documents.compact(self.id, snapshot, through)
             self._snapshot_bytes = len(snapshot)
             self._tail_bytes -= tail
         except CollabError as error:

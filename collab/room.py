@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from collab.device import Device
+from collab.discarding import discard_refused
 from collab.errors import (
     BadUpdate,
     Closed,
@@ -28,6 +29,8 @@ from collab.undo import Undo
 
 if TYPE_CHECKING:
     import pycrdt
+
+    from collab.open_rooms import OpenRooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,14 @@ class Room:
         stored: Stored,
         client_id: int,
         *,
-        on_end: Callable[[Room], None],
+        name: str,
+        rooms: OpenRooms,
     ) -> None:
-        self.name: Final = row.name
+        self.name: Final = name
         self._device = device
+        self._rooms = rooms
         self._local = LocalRoom(device, row, stored, client_id)
-        self._sync = RoomSync(device, self._local, row, stored)
-        self._on_end = on_end
+        self._sync = RoomSync(device, self._local, row, stored, name=name)
         self.presence: Final[Presence] = self._sync.presence
 
     # --- the document --------------------------------------------------------------------------
@@ -156,6 +160,39 @@ class Room:
                     return
                 await self._local.change()
 
+    # --- when its history and the relay's have parted --------------------------------------------
+
+    async def fork(self, name: str) -> Room:
+        """Keep this copy under another name: a new room, saved when this returns, sent like any.
+
+        Its content is this room's document as it is now, as one update; this room is unchanged.
+        Needs no network, and works however the relay stands to this room: refused, replaced,
+        deleted. Should the relay have another room ``name``, the two do not mix: the fork then
+        raises :class:`RoomReplaced` where this would sync.
+
+        Raises :class:`LocalError` for a bad name, and if a room of that name is open or has content
+        on this device; :class:`TooLarge` if no relay could take the content. Nothing has changed
+        then.
+        """
+        self._check()
+        return await self._rooms.fork(self, name)
+
+    async def discard_refused(self, timeout: float | None = 30.0) -> Room:
+        """Give up the edits that the relay refuses (``status.refused``); go on with its copy.
+
+        Returns a new room of the same name; this one is closed, with its texts, its presence and
+        its events, and what was edited in it meanwhile is given up too. The relay's document is
+        fetched whole to this disk first, in ``timeout`` seconds; then the rooms change places in
+        one transaction. If the program dies before that, this room stays as it was.
+
+        So it does when this raises: :class:`LocalError` if nothing is refused;
+        :class:`OfflineError` without a connection; TimeoutError; :class:`Rejected` if this user
+        may not read the room; :class:`RoomReplaced` if the relay has another room of this name, or
+        lacks edits that it once had. ``fork`` and ``client.forget`` work then.
+        """
+        self._check()
+        return await discard_refused(self._rooms, self, timeout)
+
     async def close(self) -> None:
         """Save what waits, leave the room, and free the document."""
         if self._local.closed:
@@ -177,7 +214,8 @@ class Room:
         if refusal is not None:
             raise Rejected(
                 f"The relay refuses this room's updates for good: {refusal.reason} "
-                f"({refusal.code}). They are kept on this device.",
+                f"({refusal.code}). They are kept on this device. Keep them as a room of their own "
+                f"with room.fork(name), or give them up with room.discard_refused().",
                 code=refusal.code,
             )
         if isinstance(error, (RoomReplaced, BadUpdate, Unsupported)):
@@ -198,5 +236,5 @@ class Room:
     def _end(self) -> None:
         if not self._local.closed:
             self._sync.end()
-            self._on_end(self)
+            self._rooms.ended(self)
             self._local.end()

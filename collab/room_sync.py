@@ -11,13 +11,14 @@ from typing import Final
 from collab import limits
 from collab.device import Device
 from collab.errors import BadUpdate, CollabError, Rejected, RoomReplaced, Unsupported
-from collab.events import Failed, StatusChanged
+from collab.events import Failed, RelayRolledBack, StatusChanged
 from collab.local_room import LocalRoom
 from collab.presence import Presence
 from collab.protocol import document_sync as ds
 from collab.protocol import frames
 from collab.protocol.backoff import Backoff
 from collab.protocol.document_sync import DocumentSync, Effect, Phase, Row
+from collab.protocol.losses import Lack, was_lost
 from collab.protocol.position import NOWHERE
 from collab.protocol.update import Coverage, Walk, decode_awareness, decode_state_vector, walk
 from collab.storage.documents import RoomRow, Stored
@@ -30,8 +31,10 @@ logger = logging.getLogger(__name__)
 class RoomSync:
     """One room as the connection sees it. ``error`` is why it is not synced, or None."""
 
-    def __init__(self, device: Device, local: LocalRoom, row: RoomRow, stored: Stored) -> None:
-        self.name: Final = row.name
+    def __init__(
+        self, device: Device, local: LocalRoom, row: RoomRow, stored: Stored, *, name: str
+    ) -> None:
+        self.name: Final = name
         self.error: CollabError | None = None
         self.last_synced: float | None = None
         self.backoff: Final = Backoff(device.backoff)  # of joins that are refused for now
@@ -43,13 +46,14 @@ class RoomSync:
         )
         self._device = device
         self._local = local
+        self._is_aside = False
         local.on_saved = self._saved
         local.on_change = self._changed
 
     @property
     def is_stopped(self) -> bool:
-        """Whether nothing is to be joined any more: closed, or stopped for good."""
-        return self._local.closed or self.machine.phase is Phase.STOPPED
+        """Whether nothing is to be joined: closed, stopped for good, or stepped aside."""
+        return self._local.closed or self._is_aside or self.machine.phase is Phase.STOPPED
 
     @property
     def is_settled(self) -> bool:
@@ -118,6 +122,17 @@ class RoomSync:
         self.presence.alone()
         self._local.changed()
 
+    def step_aside(self) -> None:
+        """Leave the relay to another room of this name; what is edited here is still saved."""
+        self._is_aside = True
+        if self._device.uplink is not None:
+            self._device.uplink.leave(self)
+        self.detached()
+
+    def step_back(self) -> None:
+        """The other one is gone; this one may be joined again."""
+        self._is_aside = False
+
     def connection_failed(self) -> None:
         """The connection has ended for good: who waits must hear it."""
         self._local.changed()
@@ -142,11 +157,15 @@ class RoomSync:
                     local.queue.store(epoch=epoch)
                 case ds.Differ(state_vector, turn):
                     self._device.run(self._differ(state_vector, turn))
+                case ds.Lacks(clocks, unacked, offers):
+                    # What was typed since the last commit may be in the clocks, and is in no row.
+                    rows = (*unacked, *(Row(0, update) for update in local.queue.unsaved))
+                    self._device.run(self._tell_losses(clocks, rows, offered=offers))
                 case ds.Rejoin():
                     if uplink is not None:
                         uplink.join(self)
-                case ds.Replaced():
-                    self._replaced()
+                case ds.Replaced(deleted):
+                    self._replaced(deleted=deleted)
                 case ds.Refusal():
                     local.observers.emit(StatusChanged())
 
@@ -159,6 +178,13 @@ class RoomSync:
         through = await self._local.queue.mark()
         self.machine.offer(difference, through, turn)
         self._wake()
+
+    async def _tell_losses(
+        self, clocks: tuple[Lack, ...], unacked: tuple[Row, ...], *, offered: bool
+    ) -> None:
+        """Tell the program if the relay had what it lacks."""
+        if await asyncio.to_thread(was_lost, clocks, unacked):
+            self._local.observers.emit(RelayRolledBack(offered))
 
     def _saved(self, rows: list[Row]) -> None:
         self._carry_out(self.machine.saved(rows))
@@ -182,6 +208,10 @@ class RoomSync:
     # What went wrong
 
     def _denied(self, frame: frames.Denied | frames.Left) -> None:
+        self.presence.alone()
+        if frame.code == frames.Code.DELETED:
+            self._carry_out(self.machine.deleted())
+            return
         self.machine.detach()
         self.error = Rejected(
             f"The relay does not open this room: {frame.reason} ({frame.code}). Everything here is "
@@ -191,19 +221,30 @@ class RoomSync:
         )
         self._local.observers.emit(Failed(self.error))
 
-    def _replaced(self) -> None:
-        self.error = RoomReplaced(
-            f"The relay's room {self.name!r} has another history than the one on this device. "
-            f"Everything here is kept and saved; nothing is sent or received. Keep this copy under "
-            f"another name, or forget it and open the room again."
+    def _replaced(self, *, deleted: bool) -> None:
+        if deleted:
+            what = f"The room {self.name!r} that is on this device was deleted at the relay."
+        else:
+            what = (
+                f"The relay's room {self.name!r} has another history than the one on this device."
+            )
+        self._stop(
+            RoomReplaced(
+                f"{what} Everything here is kept and saved; nothing is sent or received. Keep this "
+                f"copy under another name with room.fork(name), or give it up: "
+                f"client.forget(name), then open the room again."
+            )
         )
-        self._local.observers.emit(Failed(self.error))
 
     def _fail(self, error: CollabError) -> None:
         """Something from the relay must not reach the replica: this room stops, others go on."""
         logger.warning("a room stopped: %s", error)
-        self.error = error
         self.machine.stop()
+        self._stop(error)
+
+    def _stop(self, error: CollabError) -> None:
+        self.error = error
+        self.presence.alone()
         if self._device.uplink is not None:
             self._device.uplink.leave(self)
         self._local.observers.emit(Failed(error))

@@ -8,81 +8,43 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from collab import limits
 from collab.errors import BadUpdate
 from collab.protocol import frames
 from collab.protocol.frames import Access, Code
+from collab.protocol.held_updates import HeldUpdates
+from collab.protocol.losses import lacking
 from collab.protocol.position import NOWHERE, Position
+from collab.protocol.sync_effects import (
+    Adopt,
+    Apply,
+    Differ,
+    Effect,
+    Lacks,
+    Refusal,
+    Rejoin,
+    Replaced,
+    Row,
+    Store,
+)
 from collab.protocol.update import Coverage, Fit, Walk, cut, decode_state_vector, walk
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A local update that is on this disk; ``id`` rises with the order of the edits."""
-
-    id: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    """Give ``update`` to the replica, and store it with ``position`` in one transaction.
-
-    A ``position`` of None leaves the stored one as it is.
-    """
-
-    update: bytes
-    position: Position | None
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Store that rows through ``acked_through`` are acked, and the new ``position``."""
-
-    position: Position | None
-    acked_through: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """Store the room's ``epoch``."""
-
-    epoch: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Differ:
-    """Make the replica's difference against ``state_vector``, save all it holds, then ``offer``.
-
-    ``turn`` comes back with the offer: one that was asked for before a reconnect is out of date.
-    """
-
-    state_vector: bytes
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rejoin:
-    """Join again on this connection, without a position."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """The relay's room has another history than ours: nothing goes up, nothing is applied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The relay refused our updates for good; they stay here."""
-
-    code: str
-    reason: str
-
-
-Effect = Apply | Store | Adopt | Differ | Rejoin | Replaced | Refusal
+__all__ = [
+    "Adopt",
+    "Apply",
+    "Differ",
+    "DocumentSync",
+    "Effect",
+    "Lacks",
+    "Phase",
+    "Refusal",
+    "Rejoin",
+    "Replaced",
+    "Row",
+    "Store",
+]
 
 
 class Phase(Enum):
@@ -100,12 +62,15 @@ class DocumentSync:
     Invariants:
 
     1. Nothing goes up that is not on this disk, and nothing before JOINED.
-    2. After a JOIN without a good offset, or a RESYNC, an OFFER goes up before any UPDATE.
+    2. After a JOIN without a good offset, or a RESYNC, or while an OFFER is owed (6), an OFFER goes
+       up before any UPDATE.
     3. The position never passes an update that was not given to the replica.
     4. A row is acked only by an ACK for a number that covered it.
     5. No update reaches the replica before all that it needs, and of each only what is new to it.
-    6. After a JOIN without a good offset no position is stored before its OFFER is acked: what the
-       relay lost, and we have acked rows of, would otherwise never be offered again.
+    6. A JOIN without a good offset makes an OFFER due, until one is acked: on this connection or a
+       later one, and of who may only read, once he may write. While it is due no position is
+       stored. What the relay lost, and we have acked rows of, would otherwise never be offered
+       again. Who has nothing, and may only read, owes nothing.
     """
 
     def __init__(
@@ -132,13 +97,13 @@ class DocumentSync:
         self._turn = 0
         self._awaiting_offer = False
         self._awaiting_difference = False
-        self._owes_offer = False  # of a joining that was not good; until it is acked
-        self._offered = 0  # the number of the last offer, 0 before it
+        self._owes_offer = False
+        self._offered = 0  # the number of the last offer of this join, 0 before it
         self._generation = b""
         self._target = 0
-        self._held: deque[tuple[bytes, Walk]] = deque()
-        self._held_bytes = 0
+        self._held = HeldUpdates()
         self._resyncs = 0
+        self._began_anew = False
 
     # What the shell asks
 
@@ -146,6 +111,11 @@ class DocumentSync:
     def pending_updates(self) -> int:
         """How many saved rows the relay has not acked."""
         return len(self._unacked)
+
+    @property
+    def unacked(self) -> tuple[Row, ...]:
+        """The saved rows that the relay has not acked, oldest first."""
+        return tuple(self._unacked)
 
     @property
     def is_level(self) -> bool:
@@ -219,21 +189,37 @@ class DocumentSync:
         self._unsent.clear()
         self._offer = None
         self._awaiting_offer = self._awaiting_difference = False
-        if self._owes_offer:
-            self.position = NOWHERE  # as on the disk
-        self._owes_offer = False
-        self._drop_held()
+        self._began_anew = False
+        self._held.clear()
 
     def stop(self) -> None:
         """Nothing of this room goes up or comes down until it is opened anew."""
         self.detach()
         self.phase = Phase.STOPPED
 
+    def deleted(self) -> list[Effect]:
+        """The relay deleted the room of our epoch; another one may have its name by now.
+
+        Who has nothing of it has nothing to decide, and joins that one: once a connection, or a
+        relay that says this for ever would be asked for ever.
+        """
+        if self.phase is Phase.STOPPED:
+            return []
+        began_anew = self._began_anew
+        self.detach()
+        if began_anew or not self._is_empty():
+            self.phase = Phase.STOPPED
+            return [Replaced(deleted=True)]
+        self._began_anew = True
+        self.epoch = None
+        return [*self._lose_position(), Rejoin()]
+
     def joined(self, frame: frames.Joined, generation: bytes) -> list[Effect]:
         """The relay opened the room."""
         if self.phase is Phase.STOPPED:
             return []
         effects: list[Effect] = []
+        is_known = self.epoch is not None
         if frame.epoch != self.epoch:
             if self.epoch is not None and not self._is_empty() and frame.state_vector != b"\0":
                 self.phase = Phase.STOPPED
@@ -249,17 +235,26 @@ class DocumentSync:
         self._resyncs = 0  # a connection that was lost is no fault of the difference
         self._in_flight.clear()
         self._offer = None
+        self._offered = 0
         self._unsent = deque(self._unacked)
+        may_write = self.access >= Access.WRITE
+        if may_write and self.refusal is not None and self.refusal.code == Code.FORBIDDEN:
+            self.refusal = None  # the right to write is back
         good = frame.good and self.position != NOWHERE
         if not good:
             # What is applied from now on is not covered by the old place, should it ever be good
             # again at a relay that came back from a backup.
             effects += self._lose_position()
+            self._owes_offer |= may_write or not self._is_empty()
         self._awaiting_difference = not good
         self._awaiting_offer = False
-        self._owes_offer = not good and self.access >= Access.WRITE
         effects += self._refuse_readers()
-        if not good and self.refusal is None and self.access >= Access.WRITE:
+        offers = self._owes_offer and may_write and self.refusal is None
+        if is_known and not good:
+            lacks = lacking(self.coverage.clocks, decode_state_vector(frame.state_vector))
+            if lacks:
+                effects.append(Lacks(lacks, self.unacked, offers))
+        if offers:
             effects.append(self._differ(frame.state_vector))
         return effects
 
@@ -292,7 +287,7 @@ class DocumentSync:
             raise BadUpdate("the relay's difference leaves out what it builds on")
         self._awaiting_difference = False
         # The held ones came before this difference was made, so it contains them.
-        self._drop_held()
+        self._held.clear()
         if fit is Fit.NOTHING:
             return self._move(position)
         return self._apply(update, walked, fit, position)
@@ -418,35 +413,15 @@ class DocumentSync:
         return [Apply(update, position)]
 
     def _hold(self, update: bytes, walked: Walk) -> list[Effect]:
-        if (
-            len(self._held) < limits.MAX_HELD_UPDATES
-            and self._held_bytes + len(update) <= limits.MAX_HELD_BYTES
-        ):
-            self._held.append((update, walked))
-            self._held_bytes += len(update)
+        self._held.hold(update, walked)
         if self.phase is not Phase.OPEN or self._awaiting_difference:
             return []  # the difference that is on its way contains it, held or not
         self._awaiting_difference = True
         return [*self._lose_position(), Rejoin()]
 
     def _release(self) -> list[Effect]:
-        """Apply held updates that fit by now, until none does."""
+        """Apply held updates that fit by now."""
         effects: list[Effect] = []
-        progress = True
-        while progress and self._held:
-            progress = False
-            for _ in range(len(self._held)):
-                update, walked = self._held.popleft()
-                fit = self.coverage.fit(walked)
-                if fit is Fit.EARLY:
-                    self._held.append((update, walked))
-                    continue
-                self._held_bytes -= len(update)
-                progress = True
-                if fit is not Fit.NOTHING:
-                    effects += self._apply(update, walked, fit, None)
+        for update, walked, fit in self._held.release(self.coverage):
+            effects += self._apply(update, walked, fit, None)
         return effects
-
-    def _drop_held(self) -> None:
-        self._held.clear()
-        self._held_bytes = 0

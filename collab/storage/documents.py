@@ -22,11 +22,26 @@ from collab.errors import DiskFull, StoreCorrupt
 from collab.protocol.position import Position
 from collab.storage.database import Connection, Database
 from collab.storage.faults import corrupt
-from collab.storage.schema import DEVICE_ID_BYTES
 
-__all__ = ["Batch", "Documents", "Position", "RoomRow", "Sizes", "Stored"]
+__all__ = [
+    "FORGET",
+    "STAGED",
+    "Batch",
+    "Documents",
+    "Position",
+    "RoomRow",
+    "Sizes",
+    "Stored",
+    "give_space_back",
+]
 
-_ROOMS: Final = 'SELECT id, name, epoch, generation, "offset" FROM rooms ORDER BY id'
+STAGED: Final = "\x01"
+"""How the name of a room begins that ``copies`` fills; no program may give such a name."""
+
+_ROOMS: Final = """
+    SELECT id, name, epoch, generation, "offset" FROM rooms
+    WHERE substr(name, 1, 1) <> ? ORDER BY id
+"""
 _ROOM: Final = 'SELECT id, name, epoch, generation, "offset" FROM rooms WHERE name = ?'
 _ADD_ROOM: Final = "INSERT INTO rooms (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
 _IS_ROOM: Final = "SELECT 1 FROM rooms WHERE id = ?"
@@ -44,11 +59,13 @@ _ACK: Final = """
                                WHERE name = 'updates')))
     WHERE id = ?
 """
-_FORGET: Final = (
+FORGET: Final = (
     "DELETE FROM updates WHERE room_id = ?",
     "DELETE FROM snapshots WHERE room_id = ?",
     "DELETE FROM rooms WHERE id = ?",
 )
+"""Delete one room with all that is stored of it."""
+
 _ACKED: Final = "SELECT acked_through, folded_through FROM rooms WHERE id = ?"
 _UNACKED: Final = """
     SELECT max(id), coalesce(sum(length(data)), 0) FROM updates
@@ -72,10 +89,6 @@ _SIZES: Final = """
     FROM updates
     WHERE room_id = :room
       AND id > coalesce((SELECT through_row FROM snapshots WHERE room_id = :room), 0)
-"""
-_META: Final = "SELECT value FROM meta WHERE key = ?"
-_NEXT_CONNECTION: Final = """
-    UPDATE meta SET value = max(value + 1, ?) WHERE key = 'connection_number' RETURNING value
 """
 
 
@@ -137,8 +150,10 @@ class Documents:
         self._database = database
 
     async def rooms(self) -> list[RoomRow]:
-        """All rooms, oldest first."""
-        rows = await self._database.read(lambda connection: connection.execute(_ROOMS).fetchall())
+        """All rooms that a program made, oldest first."""
+        rows = await self._database.read(
+            lambda connection: connection.execute(_ROOMS, (STAGED,)).fetchall()
+        )
         return [self._room(row) for row in rows]
 
     async def create(self, name: str) -> RoomRow:
@@ -228,17 +243,17 @@ class Documents:
             return True
 
         if await self._database.write(replace):
-            await self._give_space_back()
+            await give_space_back(self._database)
 
     async def forget(self, room_id: int) -> None:
         """Delete a room with all that is stored of it, updates that were never sent included."""
 
         def delete(connection: Connection) -> None:
-            for statement in _FORGET:
+            for statement in FORGET:
                 connection.execute(statement, (room_id,))
 
         await self._database.write(delete)
-        await self._give_space_back()
+        await give_space_back(self._database)
 
     async def last_row(self, room_id: int) -> int:
         """The highest row id that the room's snapshot and updates cover; 0 if it has neither."""
@@ -257,34 +272,6 @@ class Documents:
         )
         return Sizes(*row)
 
-    async def device_id(self) -> bytes:
-        """The 16 random bytes that name this file's installation, the same for ever."""
-        row = await self._database.read(
-            lambda connection: connection.execute(_META, ("device_id",)).fetchone()
-        )
-        device_id = row[0] if row is not None else None
-        if not isinstance(device_id, bytes) or len(device_id) != DEVICE_ID_BYTES:
-            raise self._damaged("the device id")
-        return device_id
-
-    async def next_connection_number(self, at_least: int) -> int:
-        """A number above every one given out before, also before a crash, and >= ``at_least``."""
-
-        def advance(connection: Connection) -> int | None:
-            # fetchall: RETURNING gives its row before the statement has ended.
-            rows = connection.execute(_NEXT_CONNECTION, (at_least,)).fetchall()
-            return rows[0][0] if rows else None
-
-        number = await self._database.write(advance)
-        if not isinstance(number, int):
-            raise self._damaged("the connection number")
-        return number
-
-    async def _give_space_back(self) -> None:
-        # What had to be on the disk is. On a full one the pages stay, free, for what comes next.
-        with contextlib.suppress(DiskFull):
-            await self._database.shrink()
-
     def _room(self, row: tuple[object, ...]) -> RoomRow:
         number, name, epoch, generation, offset = row
         position = None
@@ -301,6 +288,13 @@ class Documents:
 
     def _damaged(self, thing: str) -> StoreCorrupt:
         return corrupt(f"{thing} is damaged", what="store", path=self._database.path)
+
+
+async def give_space_back(database: Database) -> None:
+    """Give free pages back to the file system, if the disk lets us."""
+    # What had to be on the disk is. On a full one the pages stay, free, for what comes next.
+    with contextlib.suppress(DiskFull):
+        await database.shrink()
 
 
 def _append(connection: Connection, batch: Batch) -> list[int]:

@@ -44,6 +44,7 @@ class RoomQueue:
         self._on_saved = on_saved
         self._last_local = last_local
         self._items: list[bytes | tuple[bytes] | Mark] = []  # local, remote, mark
+        self._taken: list[bytes] = []  # local ones of the batch that is on its way to the disk
         self._position: Position | None = None
         self._acked_through: int | None = None
         self._epoch: bytes | None = None
@@ -82,6 +83,11 @@ class RoomQueue:
         self._saver.wake(self)
         return mark
 
+    @property
+    def unsaved(self) -> list[bytes]:
+        """The updates made here that are not on the disk yet, oldest first."""
+        return [*self._taken, *(item for item in self._items if isinstance(item, bytes))]
+
     def take(self) -> Taken:
         """Everything that waits, as one batch."""
         items, self._items = self._items, []
@@ -117,12 +123,14 @@ class RoomQueue:
                 end_run()
                 taken.marks.append((item, taken.local_rows))
         end_run()
+        self._taken = [data for made_here, data in batch.rows if made_here]
         return taken
 
     def committed(self, taken: Taken, ids: list[int]) -> None:
         """The batch is on the disk; its local rows have these ids."""
         before = self._last_local
         self.saved = taken.queued
+        self._taken = []
         if ids:
             self._last_local = ids[-1]
         for mark, count in taken.marks:

@@ -1,7 +1,8 @@
 """The tables of a device's own file, version by version.
 
 A version that was released is never edited: what must change is a new entry at the end. The SQL
-that speaks to a table is in the module that owns it (``documents`` for all of version 1).
+that speaks to a table is in the modules that own it: ``meta`` is ``identity``'s, the rest is
+``documents``' and ``copies``'.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ DEVICE_ID_BYTES: Final = 16
 
 
 def migrations(device_id: bytes) -> tuple[Migration, ...]:
-    """All versions in order. ``device_id``, 16 random bytes, becomes a new file's own for ever.
+    """All versions in order. ``device_id``, 16 random bytes, becomes a new file's own.
 
     A file that exists keeps the id that it has.
     """

@@ -291,9 +291,7 @@ def test_forgetting_a_room_while_it_is_saved_harms_no_other(tmp_path: Path) -> N
     async def main() -> None:
         async with collab.open(tmp_path / "notes.db") as client:
             room, other = await client.room("gone"), await client.room("stays")
-            await client._documents.forget(
-                room._local._id
-            )  # as forget() may come between two commits
+            await client._documents.forget(room._local.id)  # as forget() may between two commits
             room.text("body").insert(0, "lost")
             mark = asyncio.ensure_future(room._local.queue.mark())
             other.text("body").insert(0, "kept")

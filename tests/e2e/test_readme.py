@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import collab
 from collab import testing
 
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -34,12 +35,17 @@ async def run(code: str, folder: Path) -> str:
 
 
 def test_every_python_block_of_the_readme_is_tested() -> None:
-    assert README.read_text().count("```python") == len(blocks()) == 2
+    assert README.read_text().count("```python") == len(blocks()) == 4
 
 
 @pytest.mark.parametrize("name", list(blocks()))
 def test_the_readmes_code_runs_as_printed(name: str, tmp_path: Path) -> None:
     output = asyncio.run(run(blocks()[name], tmp_path))
+    if name == "make-template":
+        update, sha256 = output.split()
+        made = collab.Template(bytes.fromhex(update), sha256=sha256)
+        assert len(made.clients) == 1
+        assert max(made.clients) < 2**32
     if name == "two-clients":
         assert "Ada was here." in output
         assert "Ben was here." in output

@@ -152,6 +152,8 @@ class Device:
                 case ds.Apply(update, _):
                     self.replica.apply(update)
                     self.queue.append(effect)
+                case ds.Lacks():
+                    pass  # an event for the program
                 case ds.Store() | ds.Adopt():
                     self.queue.append(effect)
                 case ds.Differ(state_vector, turn):

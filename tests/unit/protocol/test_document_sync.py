@@ -15,6 +15,7 @@ from collab.protocol.document_sync import (
     Differ,
     DocumentSync,
     Effect,
+    Lacks,
     Phase,
     Refusal,
     Rejoin,
@@ -95,6 +96,10 @@ def sent(sync: DocumentSync) -> list[frames.Frame]:
 def only_differ(effects: list[Effect]) -> Differ:
     (found,) = [effect for effect in effects if isinstance(effect, Differ)]
     return found
+
+
+def refusals(effects: list[Effect]) -> list[Refusal]:
+    return [effect for effect in effects if isinstance(effect, Refusal)]
 
 
 A0, A1, A2 = Row(1, typed(1, 0, "a")), Row(2, typed(1, 1, "b")), Row(3, typed(1, 2, "c"))
@@ -506,16 +511,66 @@ def test_a_position_is_stored_only_when_the_offer_is_acked() -> None:
     ]
 
 
-def test_a_connection_lost_before_the_offers_ack_leaves_no_position() -> None:
+def test_an_offer_that_was_not_acked_is_due_on_the_next_connection_and_no_position_stored() -> None:
     sync = device(A0, position=OLDER)
     sync.join(1, "room")
     differ = only_differ(sync.joined(joined(head=9), GENERATION))
     sync.offer(A0.data, 1, differ.turn)
     sent(sync)
-    difference(sync, 9, typed(2, 0, "x"))
+    assert difference(sync, 9, typed(2, 0, "x")) == [Apply(typed(2, 0, "x"), None)]
+    sync.detach()
+    join = sync.join(2, "room")
+    assert (join.generation, join.offset) == (GENERATION, 9)  # what it knows while it runs
+    again = only_differ(sync.joined(joined(good=True, head=9), GENERATION))
+    assert updates(sync, 10, typed(2, 1, "y")) == [Apply(typed(2, 1, "y"), None)]
+    assert sent(sync) == []
+    sync.offer(A0.data, 1, again.turn)
+    assert sent(sync) == [frames.Offer(3, 1, A0.data)]
+    assert sync.ack(1, 10) == [Store(Position(GENERATION, 10), 1)]
+
+
+def test_a_connection_lost_before_the_difference_leaves_no_position() -> None:
+    sync = device(A0, position=OLDER)
+    sync.join(1, "room")
+    only_differ(sync.joined(joined(head=9), GENERATION))
+    assert updates(sync, 9, typed(2, 0, "x")) == [Apply(typed(2, 0, "x"), None)]
     sync.detach()
     assert sync.join(2, "room").generation == NOWHERE.generation
     only_differ(sync.joined(joined(head=9), GENERATION))
+
+
+def test_who_may_only_read_offers_what_the_relay_lost_once_he_may_write() -> None:
+    """Its acked rows are not in the backup from which the relay was restored."""
+    sync = device(position=OLDER, content=(A0.data,))
+    sync.join(1, "room")
+    effects = sync.joined(joined(head=9, access=Access.READ), GENERATION)
+    assert not [effect for effect in effects if isinstance(effect, Differ)]
+    assert difference(sync, 9, typed(2, 0, "x")) == [Apply(typed(2, 0, "x"), None)]
+    assert updates(sync, 10, typed(2, 1, "y")) == [Apply(typed(2, 1, "y"), None)]
+    sync.detach()
+    sync.join(2, "room")
+    assert sync.joined(joined(good=True, head=10, access=Access.READ), GENERATION) == []
+    assert updates(sync, 11, typed(2, 2, "z")) == [Apply(typed(2, 2, "z"), None)]
+    sync.detach()
+    sync.join(3, "room")
+    differ = only_differ(sync.joined(joined(good=True, head=11), GENERATION))
+    sync.offer(A0.data, 0, differ.turn)
+    assert sent(sync) == [frames.Offer(3, 1, A0.data)]
+    assert sync.ack(1, 12) == [Store(Position(GENERATION, 12), 0)]
+    sync.detach()
+    sync.join(4, "room")
+    assert sync.joined(joined(good=True, head=12), GENERATION) == []  # it owes nothing any more
+
+
+def test_who_may_only_read_and_has_nothing_keeps_its_place() -> None:
+    sync = device(position=OLDER)
+    sync.join(1, "room")
+    sync.joined(joined(access=Access.READ, head=9), GENERATION)
+    data = typed(2, 0, "x")
+    assert difference(sync, 9, data) == [Apply(data, Position(GENERATION, 9))]
+    sync.detach()
+    sync.join(2, "room")
+    assert sync.joined(joined(good=True, head=9), GENERATION) == []
 
 
 def test_an_ack_of_what_went_before_the_offer_settles_nothing() -> None:
@@ -586,6 +641,84 @@ def test_content_without_unacked_rows_is_not_empty() -> None:
     assert sync.joined(joined(vector=b"\1\7\1"), GENERATION) == [Replaced()]
 
 
+def test_a_room_known_as_deleted_stops_and_keeps_everything() -> None:
+    sync = opened(A0)
+    assert sync.deleted() == [Replaced(deleted=True)]
+    assert sync.phase is Phase.STOPPED
+    sync.saved([A1])
+    assert sync.pending_updates == 2
+    assert sent(sync) == []
+    assert sync.joined(joined(), GENERATION) == []
+    assert sync.deleted() == []
+    assert sync.epoch == EPOCH
+
+
+def test_who_has_nothing_of_a_deleted_room_joins_the_new_one() -> None:
+    sync = device(position=OLDER)
+    sync.join(1, "room")
+    assert sync.deleted() == [Store(NOWHERE, None), Rejoin()]
+    assert sync.join(2, "room") == frames.Join(2, "room", None, NOWHERE.generation, 0, NOBODY)
+    assert Adopt(b"n" * 16) in sync.joined(joined(epoch=b"n" * 16), GENERATION)
+    assert sync.phase is Phase.OPEN
+
+
+def test_a_relay_that_says_deleted_for_ever_is_asked_once_more_a_connection() -> None:
+    sync = device()
+    for _ in range(3):
+        sync.join(1, "room")
+        assert sync.deleted() == [Rejoin()]
+        sync.detach()
+    sync.join(1, "room")
+    assert sync.deleted() == [Rejoin()]
+    sync.join(2, "room")
+    sync.joined(joined(), GENERATION)
+    assert sync.deleted() == [Replaced(deleted=True)]
+
+
+def test_acked_content_of_a_deleted_room_is_not_nothing() -> None:
+    sync = device(content=(A0.data,))
+    sync.join(1, "room")
+    assert sync.deleted() == [Replaced(deleted=True)]
+
+
+# What the relay lost
+
+
+def lacks(effects: list[Effect]) -> list[Lacks]:
+    return [effect for effect in effects if isinstance(effect, Lacks)]
+
+
+def test_a_relay_that_lacks_something_is_noticed_when_the_offset_is_not_good() -> None:
+    sync = device(A1, position=OLDER, content=(A0.data, typed(2, 0, "xx")))
+    sync.join(1, "room")
+    vector = encode_state_vector({2: 2, 3: 7})
+    assert lacks(sync.joined(joined(vector=vector), GENERATION)) == [
+        Lacks(((1, 0, 2),), (A1,), offers=True)
+    ]
+
+
+def test_a_relay_that_lacks_nothing_or_whose_offset_is_good_lost_nothing() -> None:
+    for frame in (joined(vector=encode_state_vector({1: 1})), joined(good=True, head=5)):
+        sync = device(position=OLDER, content=(A0.data,))
+        sync.join(1, "room")
+        assert not lacks(sync.joined(frame, GENERATION))
+
+
+def test_a_room_that_no_relay_knew_was_not_lost() -> None:
+    sync = device(A0, epoch=None)
+    sync.join(1, "room")
+    assert not lacks(sync.joined(joined(), GENERATION))
+
+
+def test_who_may_not_write_or_was_refused_does_not_offer_what_was_lost() -> None:
+    reader, refused = (device(position=OLDER, content=(A0.data,)) for _ in range(2))
+    refused.refused(Code.TOO_LARGE, "no")
+    for sync, access in ((reader, Access.READ), (refused, Access.WRITE)):
+        sync.join(1, "room")
+        effects = sync.joined(joined(access=access), GENERATION)
+        assert lacks(effects) == [Lacks(((1, 0, 1),), (), offers=False)]
+
+
 def test_a_room_that_was_stopped_while_it_joined_stays_stopped() -> None:
     sync = device(A0)
     sync.join(1, "room")
@@ -614,21 +747,44 @@ def test_a_refusal_outlives_the_connection() -> None:
     sync.refused(Code.TOO_LARGE, "no")
     sync.detach()
     sync.join(2, "room")
-    assert sync.joined(joined(), GENERATION) == [Store(NOWHERE, None)]
+    sync.joined(joined(), GENERATION)
+    assert sync.refusal == Refusal(Code.TOO_LARGE, "no")
     assert sent(sync) == []
+
+
+def test_the_right_to_write_takes_a_refusal_for_want_of_it_back_and_no_other() -> None:
+    for code in Code:
+        sync = opened(A0)
+        sync.refused(code, "no")
+        sync.detach()
+        sync.join(2, "room")
+        sync.joined(joined(good=True, head=5), GENERATION)
+        assert (sync.refusal is None) == (code == Code.FORBIDDEN), code
+        assert sent(sync) == ([frames.Update(3, 1, A0.data)] if not sync.refusal else [])
+
+
+def test_what_waited_for_the_right_to_write_goes_up_when_it_comes() -> None:
+    sync = device(A0)
+    sync.join(1, "room")
+    sync.joined(joined(access=Access.READ), GENERATION)
+    sync.saved([A1])
+    sync.detach()
+    sync.join(2, "room")
+    differ = only_differ(sync.joined(joined(), GENERATION))
+    sync.offer(b"\0\0", A1.id, differ.turn)
+    assert sent(sync) == [frames.Offer(3, 1, b"\0\0")]
+    assert sync.refusal is None
 
 
 def test_a_reader_without_the_right_to_write_sends_nothing_and_is_told_once() -> None:
     sync = device(A0)
     sync.join(1, "room")
-    effects = sync.joined(joined(access=Access.READ), GENERATION)
-    (refusal,) = effects
-    assert isinstance(refusal, Refusal)
+    (refusal,) = refusals(sync.joined(joined(access=Access.READ), GENERATION))
     assert refusal.code == Code.FORBIDDEN
     assert sent(sync) == []
     sync.detach()
     sync.join(2, "room")
-    assert sync.joined(joined(access=Access.READ), GENERATION) == []
+    assert not refusals(sync.joined(joined(access=Access.READ), GENERATION))
 
 
 def test_a_reader_without_edits_of_its_own_is_level_and_not_refused() -> None:

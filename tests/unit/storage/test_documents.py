@@ -12,7 +12,6 @@ import pytest
 from collab.errors import StoreCorrupt
 from collab.storage.database import Database
 from collab.storage.documents import Batch, Documents, Position, RoomRow, Sizes, Stored
-from collab.storage.schema import migrations
 from tests.unit.storage.files import documents
 
 GENERATION = b"g" * 16
@@ -238,32 +237,6 @@ def test_a_forgotten_room_takes_nothing_and_stops_nobody(path: Path) -> None:
     in_store(path, scenario)
 
 
-def test_the_device_id_is_made_once(path: Path) -> None:
-    seen: set[bytes] = set()
-
-    async def scenario(store: Documents) -> None:
-        seen.add(await store.device_id())
-
-    in_store(path, scenario, times=3)
-    assert [len(device_id) for device_id in seen] == [16]
-    in_store(path.with_name("other.db"), scenario)
-    assert len(seen) == 2
-    with pytest.raises(ValueError, match="16 bytes"):
-        migrations(b"short")
-
-
-def test_connection_numbers_rise_strictly_also_across_restarts(path: Path) -> None:
-    numbers: list[int] = []
-
-    async def scenario(store: Documents) -> None:
-        numbers.extend([await store.next_connection_number(1) for _ in range(3)])
-        numbers.append(await store.next_connection_number(numbers[-1] + 100))
-        numbers.append(await store.next_connection_number(0))
-
-    in_store(path, scenario, times=2)
-    assert numbers == [1, 2, 3, 103, 104, 105, 106, 107, 207, 208]
-
-
 def test_all_of_it_works_in_memory() -> None:
     async def scenario(store: Documents) -> None:
         room = (await store.create("a")).id
@@ -274,21 +247,14 @@ def test_all_of_it_works_in_memory() -> None:
     in_store(":memory:", scenario)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "UPDATE rooms SET name = CAST(x'ff' AS TEXT)",
-        "DELETE FROM meta WHERE key = 'device_id'",
-        "UPDATE meta SET value = x'00' WHERE key = 'device_id'",
-    ],
-)
-def test_a_row_that_cannot_be_ours_is_damage(path: Path, damage: str) -> None:
+def test_a_row_that_cannot_be_ours_is_damage(path: Path) -> None:
     async def main() -> None:
         async with documents(path) as (database, store):
             await store.create("a")
+            damage = "UPDATE rooms SET name = CAST(x'ff' AS TEXT)"
             await database.write(lambda connection: connection.execute(damage))
             with pytest.raises(StoreCorrupt):
-                await asyncio.gather(store.device_id(), store.rooms())
+                await store.rooms()
 
     asyncio.run(main())
 
