@@ -101,7 +101,7 @@ class RoomSync:
             case frames.Joined():
                 decode_state_vector(frame.state_vector)
                 self.error = None
-                self._carry_out(machine.joined(frame, generation))
+                self._carry_out(machine.joined(frame, generation, unsaved=self._has_unsaved))
                 announcement = self.presence.announcement()
                 if announcement is not None:
                     self._send_presence(announcement)
@@ -186,6 +186,10 @@ class RoomSync:
         if await asyncio.to_thread(was_lost, clocks, unacked):
             self._local.observers.emit(RelayRolledBack(offered))
 
+    @property
+    def _has_unsaved(self) -> bool:
+        return bool(self._local.queue.unsaved)
+
     def _saved(self, rows: list[Row]) -> None:
         self._carry_out(self.machine.saved(rows))
         if rows:
@@ -210,7 +214,7 @@ class RoomSync:
     def _denied(self, frame: frames.Denied | frames.Left) -> None:
         self.presence.alone()
         if frame.code == frames.Code.DELETED:
-            self._carry_out(self.machine.deleted())
+            self._carry_out(self.machine.deleted(unsaved=self._has_unsaved))
             return
         self.machine.detach()
         self.error = Rejected(

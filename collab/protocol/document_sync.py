@@ -197,31 +197,35 @@ class DocumentSync:
         self.detach()
         self.phase = Phase.STOPPED
 
-    def deleted(self) -> list[Effect]:
+    def deleted(self, *, unsaved: bool = False) -> list[Effect]:
         """The relay deleted the room of our epoch; another one may have its name by now.
 
         Who has nothing of it has nothing to decide, and joins that one: once a connection, or a
-        relay that says this for ever would be asked for ever.
+        relay that says this for ever would be asked for ever. ``unsaved``: there are edits that are
+        in no row yet.
         """
         if self.phase is Phase.STOPPED:
             return []
         began_anew = self._began_anew
         self.detach()
-        if began_anew or not self._is_empty():
+        if began_anew or unsaved or not self._is_empty():
             self.phase = Phase.STOPPED
             return [Replaced(deleted=True)]
         self._began_anew = True
         self.epoch = None
         return [*self._lose_position(), Rejoin()]
 
-    def joined(self, frame: frames.Joined, generation: bytes) -> list[Effect]:
-        """The relay opened the room."""
+    def joined(
+        self, frame: frames.Joined, generation: bytes, *, unsaved: bool = False
+    ) -> list[Effect]:
+        """The relay opened the room. ``unsaved``: there are edits that are in no row yet."""
         if self.phase is Phase.STOPPED:
             return []
         effects: list[Effect] = []
         is_known = self.epoch is not None
         if frame.epoch != self.epoch:
-            if self.epoch is not None and not self._is_empty() and frame.state_vector != b"\0":
+            has_content = unsaved or not self._is_empty()
+            if self.epoch is not None and has_content and frame.state_vector != b"\0":
                 self.phase = Phase.STOPPED
                 return [Replaced()]
             self.epoch = frame.epoch

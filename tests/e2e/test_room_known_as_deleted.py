@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import collab
 from collab.protocol import frames
+from collab.storage.documents import Batch
 from collab_server.app import Relay
 from tests.e2e.support import QUICK, ScriptedRelay, Wire, joined, reads, run, running, until
 
@@ -121,6 +124,37 @@ def test_who_has_nothing_of_a_deleted_room_goes_on_with_the_new_one(tmp_path: Pa
                 theirs.text("body").insert(0, "theirs")
                 await theirs.wait_synced(20)
                 await reads(await client.room("empty"), "theirs")
+
+    run(main())
+
+
+def test_edits_of_a_deleted_room_that_are_not_saved_yet_do_not_get_into_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with (
+            running(tmp_path) as (url, relay),
+            collab.open(":memory:", relay=url, settings=QUICK) as client,
+        ):
+            room = await client.room("notes")
+            await room.wait_synced(20)
+            go, append = asyncio.Event(), client._documents.append
+
+            async def late(batches: Sequence[Batch]) -> list[list[int]]:
+                await go.wait()
+                return await append(batches)
+
+            monkeypatch.setattr(client._documents, "append", late)
+            room.text("body").insert(0, "old ")
+            await relay.room("notes").delete()
+            await until(lambda: room.status.error)
+            go.set()
+            await room.wait_saved()
+            assert isinstance(room.status.error, collab.RoomReplaced)
+            async with collab.open(":memory:", relay=url, settings=QUICK) as other:
+                theirs = await other.room("notes")
+                await theirs.wait_synced(20)
+                assert str(theirs.text("body")) == ""
 
     run(main())
 

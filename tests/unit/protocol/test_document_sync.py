@@ -675,6 +675,16 @@ def test_a_relay_that_says_deleted_for_ever_is_asked_once_more_a_connection() ->
     assert sync.deleted() == [Replaced(deleted=True)]
 
 
+def test_edits_that_are_not_saved_yet_are_not_nothing() -> None:
+    """They were made in the room that is gone, and are nothing for a stranger's."""
+    sync = device()
+    sync.join(1, "room")
+    assert sync.deleted(unsaved=True) == [Replaced(deleted=True)]
+    sync = device(epoch=b"x" * 16)
+    sync.join(1, "room")
+    assert sync.joined(joined(vector=b"\1\7\1"), GENERATION, unsaved=True) == [Replaced()]
+
+
 def test_acked_content_of_a_deleted_room_is_not_nothing() -> None:
     sync = device(content=(A0.data,))
     sync.join(1, "room")
