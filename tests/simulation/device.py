@@ -178,15 +178,17 @@ class DeviceRoom:
                     self.carry_out(sync.difference(offset, update, walk(update)))
                 case frames.Joined():
                     decode_state_vector(frame.state_vector)
-                    self.carry_out(sync.joined(frame, generation))
+                    unsaved = bool(self.queue.unsaved)
+                    self.carry_out(sync.joined(frame, generation, unsaved=unsaved))
                 case frames.Ack(_, number, offset):
                     self.carry_out(sync.ack(number, offset))
                 case frames.Resync(_, state_vector):
                     self.carry_out(sync.resync(state_vector))
                 case frames.Denied(code=code) | frames.Left(code=code):
-                    sync.detach()
-                    if code == frames.Code.DELETED and not self.is_closed:
-                        self.device.room_was_replaced(self)
+                    if code != frames.Code.DELETED:
+                        sync.detach()
+                    elif not self.is_closed:
+                        self.carry_out(sync.deleted(unsaved=bool(self.queue.unsaved)))
                 case _:
                     raise Violation(f"the relay sent {frame}")
         except BadUpdate as error:

@@ -253,7 +253,7 @@ class Faults:
                 continue
             clients |= set(file_coverage(device.disk.state, name).clocks)
             room = device.rooms.get(name)
-            if room is not None and not room.is_closed:
+            if room is not None and not room.is_closed and room.replica.state_vector() != b"\0":
                 clients |= {room.replica.client_id, *room.sync.coverage.clocks}
         return clients
 
@@ -274,7 +274,7 @@ class Faults:
             room = device.rooms.get(name)
             if room is not None and room.sync.coverage.clocks:
                 clients |= {room.replica.client_id, *room.sync.coverage.clocks}
-        head, _ = file.copy().start(b"")
+        head, _ = file.start(file.name_run(self._world))  # a relay names its run before it serves
         file.rooms[name] = LoggedRoom(file.next_room_id(), self._rng.randbytes(16))
         document: pycrdt.Doc[Any] = pycrdt.Doc(client_id=self._rng.getrandbits(32))
         document.get("body", type=pycrdt.Text).insert(0, "stranger")
