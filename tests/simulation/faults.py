@@ -206,8 +206,12 @@ class Faults:
         self._later(self._start_relay)
 
     def _is_known(self, name: str) -> bool:
-        """Whether every device has the room's epoch on its disk."""
-        return all(device.disk.state.epoch(name) for device in self._history.devices)
+        """Whether every device has the room's epoch on its disk, and none has just dropped it."""
+        return all(
+            device.disk.state.epoch(name)
+            and not (name in device.rooms and device.rooms[name].sync.epoch is None)
+            for device in self._history.devices
+        )
 
     def _knows_all(self, file: DeviceFile) -> bool:
         return all(file.epoch(name) for name in self._plan.names)

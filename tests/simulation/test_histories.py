@@ -10,6 +10,7 @@ from tests.simulation.mutants import MUTANTS, caught_after
 
 HISTORIES = 2000
 START = 1
+ONCE_BROKEN = (70_981, 1_019_097)  # faults of the simulation itself, mended
 
 
 @pytest.mark.timeout(600)
@@ -26,6 +27,11 @@ def test_after_any_history_of_faults_everybody_agrees_and_nothing_acked_is_lost(
         "joining of a deleted room",
     ):  # fmt: skip
         assert happened[what] >= 10, f"hardly any history exercised: {what}"
+
+
+@pytest.mark.parametrize("seed", ONCE_BROKEN)
+def test_a_history_that_once_broke_a_promise_keeps_it(seed: int) -> None:
+    History(seed).run()
 
 
 def test_a_seed_is_the_whole_history() -> None:
