@@ -10,15 +10,18 @@ import asyncio
 import json
 import os
 import resource
-import signal
-import sqlite3
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from collab.errors import DiskFull
-from collab.storage.database import Database
+from collab.storage.database import Connection, Database, Migration
 from collab.storage.documents import Batch, Documents, Position, Stored
+from collab.storage.identity import Identity
+from collab.storage.schema import APPLICATION_ID, migrations
+from collab_server.log import schema, transactions
+from tests.durability.mortal import arm
 from tests.unit.storage.files import TOY, TOY_ID, documents
 
 GENERATION = b"g" * 16
@@ -61,33 +64,21 @@ async def compact(path: str, _: str) -> None:
                 ids += (await store.append([Batch(room.id, [(True, update)])]))[0]
                 known.append(update.strip())
                 say(ids[-1], update.strip().decode())
+            say("acking", ids[6])
             await store.append([Batch(room.id, acked_through=ids[6])])
             say("acked", ids[6])
             await store.compact(room.id, b" ".join(known), ids[-1])
 
 
-def killed_at(count: int) -> Callable[[str], sqlite3.Connection]:
-    """A factory whose connections kill the process as they begin their ``count``-th statement."""
-    left = count
+def in_child(main: Callable[[], Awaitable[None]], *, dies_at: int = 0) -> bool:
+    """Run ``main`` in a child of its own; True if it was killed, False if it got to its end.
 
-    def trace(_: str) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def factory(path: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(path)
-        connection.set_trace_callback(trace)
-        return connection
-
-    return factory
-
-
-def in_child(main: Callable[[], Awaitable[None]]) -> bool:
-    """Run ``main`` in a child of its own; True if it was killed, False if it got to its end."""
+    With ``dies_at`` it kills itself as it begins its so many-th statement.
+    """
     child = os.fork()
     if child == 0:
+        if dies_at:
+            arm("while opening", dies_at)
         asyncio.run(main())  # type: ignore[arg-type]
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -98,7 +89,7 @@ def in_child(main: Callable[[], Awaitable[None]]) -> bool:
 
 def at_every_statement(
     prepare: Callable[[str], Awaitable[None]],
-    act: Callable[[str, Callable[[str], sqlite3.Connection]], Awaitable[None]],
+    act: Callable[[str], Awaitable[None]],
     check: Callable[[str], Awaitable[None]],
     path: str,
 ) -> None:
@@ -107,10 +98,9 @@ def at_every_statement(
     while killed:
         count += 1
         file = f"{path}-{count}"
-        in_child(lambda file=file: prepare(file))  # type: ignore[misc]
-        factory = killed_at(count)
-        killed = in_child(lambda file=file, factory=factory: act(file, factory))  # type: ignore[misc]
-        in_child(lambda file=file: check(file))  # type: ignore[misc]
+        in_child(partial(prepare, file))
+        killed = in_child(partial(act, file), dies_at=count)
+        in_child(partial(check, file))
     say(count)
 
 
@@ -124,8 +114,8 @@ def migrate(path: str, version: str) -> None:
             await database.write(lambda c: c.execute("INSERT INTO notes (body) VALUES ('kept')"))
             await database.close()
 
-    async def act(file: str, factory: Callable[[str], sqlite3.Connection]) -> None:
-        database = await Database.open(file, application_id=TOY_ID, migrations=TOY, factory=factory)
+    async def act(file: str) -> None:
+        database = await Database.open(file, application_id=TOY_ID, migrations=TOY)
         await database.close()
 
     async def check(file: str) -> None:
@@ -133,6 +123,107 @@ def migrate(path: str, version: str) -> None:
         kept = await database.read(lambda c: c.execute("SELECT body FROM notes").fetchall())
         assert kept == ([("kept",)] if int(version) else []), kept
         await database.write(lambda c: c.execute("INSERT INTO tags VALUES (1, 'x')"))
+        await database.close()
+
+    at_every_statement(prepare, act, check, path)
+
+
+NEXT_VERSION: Migration = (
+    "ALTER TABLE rooms ADD COLUMN artificial INTEGER NOT NULL DEFAULT 7",
+    "UPDATE rooms SET artificial = artificial + 1",
+    "CREATE TABLE artificial (room_id INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT",
+    "INSERT INTO artificial SELECT id, name FROM rooms",
+    "CREATE INDEX artificial_by_name ON artificial (name)",
+)
+"""What some later version of the store, or of the log, may do to a file that is full."""
+
+
+async def took_the_next_version(database: Database, rooms: int) -> None:
+    """It was taken whole, and once; the file is sound."""
+    seen = await database.read(lambda c: c.execute("SELECT artificial FROM rooms").fetchall())
+    assert seen == [(8,)] * rooms, seen
+    names = await database.read(lambda c: c.execute("SELECT count(*) FROM artificial").fetchone())
+    assert names == (rooms,), names
+    verdict = await database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall())
+    assert verdict == [("ok",)], verdict
+
+
+def upgrade_store(path: str, version: str) -> None:
+    """Bring a device's file to a version after the newest, killed at every statement of it."""
+    old, later = migrations(b"o" * 16), (*migrations(b"n" * 16), NEXT_VERSION)
+    updates = [b"local-%d" % number + b" " * 3000 for number in range(6)]
+
+    async def prepare(file: str) -> None:
+        if int(version):
+            async with documents(file) as (database, store):
+                room = await store.create("room")
+                [ids] = await store.append([Batch(room.id, [(True, data) for data in updates])])
+                await store.append([Batch(room.id, acked_through=ids[2])])
+                await Identity(database).renew(b"o" * 16)
+
+    async def open_later(file: str) -> Database:
+        return await Database.open(file, application_id=APPLICATION_ID, migrations=later)
+
+    async def act(file: str) -> None:
+        await (await open_later(file)).close()
+
+    async def check(file: str) -> None:
+        database = await open_later(file)
+        store = Documents(database)
+        await took_the_next_version(database, 1 if int(version) else 0)
+        if int(version):
+            stored = await store.load(1)
+            assert stored.updates == updates
+            assert [data for _, data in stored.unacked] == updates[3:]
+        names = b"o" * 16 if int(version) else b"n" * 16
+        assert await Identity(database).device_id() == names
+        room = await store.create("room")
+        await store.append([Batch(room.id, [(True, b"after")])])
+        assert (await store.load(room.id)).updates[-1] == b"after"
+        await database.close()
+
+    assert int(version) in (0, len(old))
+    at_every_statement(prepare, act, check, path)
+
+
+def upgrade_log(path: str, version: str) -> None:
+    """Bring a relay's file to a version after the newest, killed at every statement of it."""
+    old, later = schema.MIGRATIONS[: int(version)], (*schema.MIGRATIONS, NEXT_VERSION)
+    lines = [b"line %d" % number for number in range(1, 6)]
+
+    async def open_as(file: str, versions: Sequence[Migration]) -> Database:
+        return await Database.open(
+            file, application_id=schema.APPLICATION_ID, migrations=versions, what="log"
+        )
+
+    async def prepare(file: str) -> None:
+        if not old:
+            return
+        database = await open_as(file, old)
+
+        def fill(connection: Connection) -> None:
+            transactions.start(connection, b"g" * 16, b"r" * 16, 0)
+            connection.execute(
+                "INSERT INTO rooms (id, name, epoch) VALUES (1, 'r', ?)", (b"e" * 16,)
+            )
+            connection.executemany(schema.APPEND, [(n, 1, x) for n, x in enumerate(lines, 1)])
+
+        await database.write(fill)
+        await database.close()
+
+    async def act(file: str) -> None:
+        await (await open_as(file, later)).close()
+
+    async def check(file: str) -> None:
+        database = await open_as(file, later)
+        await took_the_next_version(database, 1 if old else 0)
+        start = await database.write(lambda c: transactions.start(c, b"h" * 16, b"s" * 16, 0))
+        assert start.relay_id == (b"r" * 16 if old else b"s" * 16)
+        assert start.head == (len(lines) if old else 0)
+        if old:
+            stored = await database.read(lambda c: transactions.load(c, 1))
+            assert stored is not None
+            assert [data for _, data in stored.updates] == lines
         await database.close()
 
     at_every_statement(prepare, act, check, path)
@@ -152,8 +243,8 @@ def compact_once(path: str, slack: str) -> None:
             [ids] = await store.append([Batch(room.id, [(True, data) for data in updates])])
             await store.append([Batch(room.id, acked_through=ids[19])])
 
-    async def act(file: str, factory: Callable[[str], sqlite3.Connection]) -> None:
-        async with documents(file, factory=factory) as (_database, store):
+    async def act(file: str) -> None:
+        async with documents(file) as (_database, store):
             room = await store.create("room")
             snapshot = b" ".join(before) + b" " * int(slack)
             await store.compact(room.id, snapshot, await store.last_row(room.id))
@@ -225,7 +316,8 @@ async def fill(path: str, limit: str) -> None:
 
 
 PROGRAMS: dict[str, Callable[[str, str], Awaitable[None] | None]] = {
-    program.__name__: program for program in (append, compact, migrate, compact_once, fill)
+    program.__name__: program
+    for program in (append, compact, migrate, upgrade_store, upgrade_log, compact_once, fill)
 }
 
 
