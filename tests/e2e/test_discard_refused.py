@@ -512,7 +512,7 @@ def test_a_client_that_is_closed_meanwhile_keeps_one_whole_room(
             if moment == "exchanging":
                 await asked.wait()
                 closing = asyncio.create_task(case.ada.close())
-                await asyncio.sleep(0.02)
+                await until(lambda: case.room._local.closed)
                 go.set()
             else:
                 await until(lambda: case.ada._rooms._staged)
