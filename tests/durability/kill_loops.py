@@ -171,8 +171,8 @@ async def kill_clients(
 ) -> Tally:
     """Kill a client ``kills`` times at a point, while somebody else edits the same room.
 
-    A claim that does not hold is an ``AssertionError`` or an error of collab. ``broken``: see
-    there.
+    A claim that does not hold is an ``AssertionError`` or an error of collab. ``broken`` is a name
+    in ``broken.BREAK``: then some claim must not hold.
     """
     dice = random.Random(f"{seed}/{point}")
     tally = Tally()
