@@ -18,16 +18,18 @@ _MAX_INT: Final = 2**63 - 1
 Check = Callable[[object], bool]
 
 
-def _is_int(value: object) -> bool:
+def is_int(value: object) -> bool:
+    """Whether ``value`` is an integer as frames carry them: 0 to 2^63-1."""
     return type(value) is int and 0 <= value <= _MAX_INT
 
 
-def _is_id(value: object) -> bool:
+def is_id(value: object) -> bool:
+    """Whether ``value`` is an id: 16 bytes."""
     return type(value) is bytes and len(value) == 16
 
 
 def _is_optional_id(value: object) -> bool:
-    return value is None or _is_id(value)
+    return value is None or is_id(value)
 
 
 def _is_bytes(value: object) -> bool:
@@ -38,12 +40,31 @@ def _is_bool(value: object) -> bool:
     return type(value) is bool
 
 
+def is_body(value: object) -> bool:
+    """Whether ``value`` may be a message's body."""
+    return type(value) is str and len(value.encode()) <= limits.MAX_BODY_BYTES
+
+
+def is_meta(value: object) -> bool:
+    """Whether ``value`` may be a message's meta, packed."""
+    return type(value) is bytes and len(value) <= limits.MAX_META_BYTES
+
+
+def _is_optional_int(value: object) -> bool:
+    return value is None or is_int(value)
+
+
 def _is_reason(value: object) -> bool:
     return type(value) is str and len(value.encode()) <= limits.MAX_REASON_BYTES
 
 
+def is_user(value: object) -> bool:
+    """Whether ``value`` may name a user in messages and receipts."""
+    return type(value) is str and len(value.encode()) <= limits.MAX_USER_BYTES
+
+
 def _is_token(value: object) -> bool:
-    return value is None or (type(value) is str and len(value) <= limits.MAX_TOKEN_BYTES)
+    return value is None or (type(value) is str and len(value.encode()) <= limits.MAX_TOKEN_BYTES)
 
 
 def is_room_name(value: object) -> bool:
@@ -61,20 +82,20 @@ def is_room_name(value: object) -> bool:
 
 # The names of fields decide their check: one name means one thing in all frames.
 _CHECKS: Final[dict[str, Check]] = {
-    "version": _is_int,
-    "nonce": _is_id,
-    "device": _is_id,
-    "relay": _is_id,
-    "connection": _is_int,
+    "version": is_int,
+    "nonce": is_id,
+    "device": is_id,
+    "relay": is_id,
+    "connection": is_int,
     "token": _is_token,
-    "request": _is_int,
-    "channel": _is_int,
-    "number": _is_int,
-    "offset": _is_int,
-    "head": _is_int,
-    "access": _is_int,
-    "stream": _is_int,
-    "total": _is_int,
+    "request": is_int,
+    "channel": is_int,
+    "number": is_int,
+    "offset": is_int,
+    "head": is_int,
+    "access": is_int,
+    "stream": is_int,
+    "total": is_int,
     "room": is_room_name,
     "good": _is_bool,
     "code": _is_reason,
@@ -82,11 +103,32 @@ _CHECKS: Final[dict[str, Check]] = {
     "state_vector": _is_bytes,
     "update": _is_bytes,
     "data": _is_bytes,
+    "lane_epoch": is_id,
+    "message_id": is_id,
+    "lane_seq": is_int,
+    "seq": is_int,
+    "after": is_int,
+    "before": is_int,
+    "upto": is_int,
+    "oldest": is_int,
+    "unread": is_int,
+    "user": is_user,
+    "read_upto": is_int,
+    "delivered_upto": is_int,
+    "sent_at": is_int,
+    "retry_after_ms": is_int,
+    "ttl_ms": _is_optional_int,
+    "body": is_body,
+    "meta": is_meta,
+    "confirm": _is_bool,
+    "newest": _is_bool,
+    "outcomes": _is_bytes,
 }
 _ID_CHECKS: Final[dict[type[Frame], dict[str, Check]]] = {
-    frames.Welcome: {"generation": _is_id},
-    frames.Join: {"epoch": _is_optional_id, "generation": _is_id},
-    frames.Joined: {"epoch": _is_id},
+    frames.Welcome: {"generation": is_id},
+    frames.Join: {"epoch": _is_optional_id, "generation": is_id},
+    frames.Joined: {"epoch": is_id},
+    frames.Enter: {"generation": is_id},
 }
 
 _Shape = tuple[type[Frame], tuple[tuple[str, Check], ...]]
@@ -127,7 +169,7 @@ def _decode(data: bytes, table: dict[int, _Shape], max_bytes: int) -> Frame:
             raw=False,
             use_list=True,
             strict_map_key=True,
-            max_str_len=limits.MAX_TOKEN_BYTES,
+            max_str_len=limits.MAX_BODY_BYTES,
             max_bin_len=max_bytes,
             max_array_len=16,
             max_map_len=0,
@@ -157,6 +199,58 @@ def decode_from_client(data: bytes, max_bytes: int = limits.MAX_FRAME_BYTES) -> 
 def decode_from_relay(data: bytes, max_bytes: int = limits.MAX_FRAME_BYTES) -> Frame:
     """The frame in ``data``; raises :class:`BadFrame` for anything that a relay may not send."""
     return _decode(data, _FROM_RELAY, max_bytes)
+
+
+def pack_rows(rows: Iterable[tuple[Any, ...]]) -> bytes:
+    """Rows of plain values as one field of a frame; see ``collab.protocol.messages``."""
+    packed: bytes = msgpack.packb(list(rows))
+    return packed
+
+
+def unpack_rows(data: bytes, checks: tuple[Check, ...], max_rows: int) -> list[list[Any]]:
+    """The rows in ``data``, each with a value for every check. Raises :class:`BadFrame`."""
+    try:
+        rows = msgpack.unpackb(
+            data,
+            raw=False,
+            use_list=True,
+            strict_map_key=True,
+            max_str_len=limits.MAX_BODY_BYTES,
+            max_bin_len=limits.MAX_FRAME_BYTES,
+            max_array_len=max(max_rows, len(checks)),
+            max_map_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise BadFrame(f"rows that are not msgpack as we use it: {error}") from error
+    if type(rows) is not list or len(rows) > max_rows:
+        raise BadFrame(f"a field that is no list of at most {max_rows} rows")
+    for row in rows:
+        if type(row) is not list or len(row) != len(checks):
+            raise BadFrame(f"a row that has not {len(checks)} values")
+        if not all(check(value) for value, check in zip(row, checks, strict=True)):
+            raise BadFrame("a row with a malformed value")
+    return rows
+
+
+def pack_map(values: dict[str, Any]) -> bytes:
+    """A program's own map (``meta``) as bytes. Raises TypeError or ValueError for what none is."""
+    packed: bytes = msgpack.packb(values, strict_types=True)
+    return packed
+
+
+def unpack_map(data: bytes) -> dict[str, Any] | None:
+    """The map in ``data``; None if it is none: what comes is shown as far as it can be."""
+    if not data:
+        return {}
+    try:
+        values = msgpack.unpackb(
+            data, raw=False, strict_map_key=False, max_ext_len=0, max_array_len=len(data),
+            max_map_len=len(data), max_str_len=len(data), max_bin_len=len(data),
+        )  # fmt: skip
+    except (ValueError, msgpack.UnpackException, RecursionError):
+        return None
+    return values if type(values) is dict else None
 
 
 def parts(encoded: bytes, stream: int) -> Iterator[bytes]:

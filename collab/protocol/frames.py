@@ -253,8 +253,150 @@ class Part(Frame):
     data: bytes
 
 
-FROM_CLIENT: Final = (Hello, Join, Leave, Update, Offer, Awareness, Ping, Part)
+# --- chat
+
+
+@dataclass(frozen=True, slots=True)
+class Enter(Frame):
+    """Client: begin the room's chat. ``lane_seq`` is the highest slot that this file ever bound."""
+
+    TAG: ClassVar[int] = 19
+    channel: int
+    lane_epoch: bytes
+    lane_seq: int
+    generation: bytes
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entered(Frame):
+    """Relay: what became of the lane's slots, from where messages will come, and who one is.
+
+    ``user`` is the name under which the relay knows this connection: ``sender`` of its messages.
+    """
+
+    TAG: ClassVar[int] = 20
+    channel: int
+    lane_seq: int
+    outcomes: bytes
+    good: bool
+    after: int
+    head: int
+    oldest: int
+    read_upto: int
+    unread: int
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Frame):
+    """Client: one message, in the slot that was bound to it. ``ttl_ms`` is what remains of it."""
+
+    TAG: ClassVar[int] = 21
+    channel: int
+    lane_seq: int
+    message_id: bytes
+    body: str
+    meta: bytes
+    sent_at: int
+    ttl_ms: int | None
+    confirm: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Skip(Frame):
+    """Client: give a bound slot up, unless it was consumed already."""
+
+    TAG: ClassVar[int] = 22
+    channel: int
+    lane_seq: int
+    message_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Frame):
+    """Relay: what became of a slot, and of which message; committed, unless it is transient."""
+
+    TAG: ClassVar[int] = 23
+    channel: int
+    lane_seq: int
+    message_id: bytes
+    code: str
+    seq: int
+    retry_after_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expected(Frame):
+    """Relay: a slot came too early; the lane's frames are dropped until this one comes."""
+
+    TAG: ClassVar[int] = 24
+    channel: int
+    lane_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Messages(Frame):
+    """Relay: every message with a seq above ``after``, up to ``upto``."""
+
+    TAG: ClassVar[int] = 25
+    channel: int
+    after: int
+    upto: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Frame):
+    """Client: messages with ``after`` < seq < ``before``, from the newest end if ``newest``."""
+
+    TAG: ClassVar[int] = 26
+    channel: int
+    request: int
+    after: int
+    before: int
+    newest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Frame):
+    """Relay: the answer to Fetch, as Messages; ``oldest`` is the lowest seq still retained."""
+
+    TAG: ClassVar[int] = 27
+    channel: int
+    request: int
+    after: int
+    upto: int
+    oldest: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark(Frame):
+    """Client: received through, by this device; read through, by this user. Merged by max."""
+
+    TAG: ClassVar[int] = 28
+    channel: int
+    delivered_upto: int
+    read_upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts(Frame):
+    """Relay: the marks of other users."""
+
+    TAG: ClassVar[int] = 29
+    channel: int
+    data: bytes
+
+
+FROM_CLIENT: Final = (
+    Hello, Join, Leave, Update, Offer, Awareness, Ping, Part,
+    Enter, Send, Skip, Fetch, Mark,
+)  # fmt: skip
 FROM_RELAY: Final = (
     Welcome, Joined, Denied, Left, Updates, Difference, Ack, Resync, Refused, Awareness, Pong, Part,
+    Entered, Outcome, Expected, Messages, Page, Receipts,
 )  # fmt: skip
 IN_PARTS: Final = (Join, Joined, Update, Offer, Updates, Difference, Resync)

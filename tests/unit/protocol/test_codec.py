@@ -35,6 +35,12 @@ FROM_CLIENT: list[Frame] = [
     frames.Awareness(3, b"\0"),
     frames.Ping(1),
     frames.Part(1, 300_000, b"x"),
+    frames.Enter(3, ID, 5, ID, 6),
+    frames.Send(3, 5, ID, "see section 2", b"\x80", 1, 604_800_000, False),
+    frames.Send(3, 5, ID, "你好", b"", 1, None, True),
+    frames.Skip(3, 5, ID),
+    frames.Fetch(3, 1, 0, 7, True),
+    frames.Mark(3, 7, 6),
 ]
 FROM_RELAY: list[Frame] = [
     frames.Welcome(1, ID, ID, ID),
@@ -49,6 +55,12 @@ FROM_RELAY: list[Frame] = [
     frames.Awareness(3, b"\0"),
     frames.Pong(1),
     frames.Part(1, 300_000, b"x"),
+    frames.Entered(3, 5, b"\x90", True, 6, 7, 1, 6, 1),
+    frames.Outcome(3, 5, ID, "accepted", 7, 0, ""),
+    frames.Expected(3, 5),
+    frames.Messages(3, 6, 7, b"\x90"),
+    frames.Page(3, 1, 6, 7, 1, b"\x90"),
+    frames.Receipts(3, b"\x90"),
 ]
 
 CLIENTS: list[type[Frame]] = list(frames.FROM_CLIENT)
@@ -63,10 +75,19 @@ NOT_REASONS: list[Any] = [b"", None, 1, "x" * 513, "é" * 257, []]
 BAD: dict[str, list[Any]] = {
     **dict.fromkeys(
         ["version", "connection", "request", "channel", "number", "offset", "head", "access",
-         "stream", "total"], NOT_INTS,
+         "stream", "total", "lane_seq", "seq", "after", "before", "upto", "oldest", "unread",
+         "read_upto", "delivered_upto", "sent_at", "retry_after_ms"], NOT_INTS,
     ),
-    **dict.fromkeys(["nonce", "device", "relay", "generation"], NOT_IDS),
-    **dict.fromkeys(["state_vector", "update", "data"], NOT_BYTES),
+    **dict.fromkeys(
+        ["nonce", "device", "relay", "generation", "lane_epoch", "message_id"], NOT_IDS
+    ),
+    **dict.fromkeys(["state_vector", "update", "data", "outcomes"], NOT_BYTES),
+    "meta": [*NOT_BYTES, bytes(limits.MAX_META_BYTES + 1)],
+    "body": [b"", None, 1, [], "x" * (limits.MAX_BODY_BYTES + 1), "é" * 16_385],
+    "ttl_ms": [-1, 2**63, 1.0, True, "1", b"1"],
+    "user": [b"ana", None, 1, [], "x" * (limits.MAX_USER_BYTES + 1), "é" * 128],
+    "confirm": [0, 1, None, "true"],
+    "newest": [0, 1, None, "true"],
     **dict.fromkeys(["code", "reason"], NOT_REASONS),
     "good": [0, 1, None, "true"],
     "token": [b"token", 1, [], "x" * (limits.MAX_TOKEN_BYTES + 1)],

@@ -1,0 +1,273 @@
+"""One room's chat on a device, and how it comes level with the relay's log of messages.
+
+The shell (``collab.room_chat``) tells this machine what happened, stores what it decides, and
+tells it what came of that; it asks ``next_frame`` whenever the socket takes more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from collab import limits
+from collab.errors import BadFrame
+from collab.protocol import frames
+from collab.protocol.chat_changes import (
+    Bind,
+    Bound,
+    Change,
+    GiveUp,
+    NewLane,
+    Place,
+    Receive,
+    Replace,
+    TakeReceipts,
+    Waiting,
+)
+from collab.protocol.log_reader import LogReader
+from collab.protocol.marks import Marks
+from collab.protocol.messages import unpack_outcomes, unpack_receipts
+from collab.protocol.outbox import Outbox
+
+__all__ = ["ChatFrame", "ChatSync", "Moment", "Phase"]
+
+_RENEWAL_WAIT_MS: Final = 100  # before the second lane of one joining; it doubles
+
+ChatFrame = (
+    frames.Entered
+    | frames.Outcome
+    | frames.Expected
+    | frames.Messages
+    | frames.Page
+    | frames.Receipts
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the machine cannot know by itself. ``now``: the device's running time, in ms.
+
+    ``chance`` is uniform in [0, 1), ``fresh_epoch`` 16 random bytes of this moment alone.
+    """
+
+    now: int
+    chance: float
+    fresh_epoch: bytes
+
+
+class Phase(Enum):
+    """Where a room's chat is on its connection."""
+
+    DETACHED = auto()  # no connection, or not joined on it
+    JOINED = auto()  # ENTER is to be sent
+    ENTERING = auto()  # ENTER was sent
+    OPEN = auto()  # ENTERED came
+    RENEWING = auto()  # a new lane is on its way to the disk; then ENTER again
+
+
+class ChatSync:
+    """The state machine of one room's chat.
+
+    Invariants (those of :class:`Outbox`, :class:`LogReader` and :class:`Marks` besides):
+
+    1. Nothing goes up before JOINED, and nothing but ENTER before ENTERED.
+    2. ENTER names a lane that is on this disk.
+    3. A frame that is refused with :class:`BadFrame` has changed nothing.
+    4. Slots are resolved before anything else of ENTERED, and before the next message is bound.
+    5. What is stored late of a history that was given up counts for nothing in the next one.
+    """
+
+    def __init__(
+        self,
+        *,
+        lane_epoch: bytes,
+        bound: int,
+        waiting: Iterable[Waiting],
+        slots: Iterable[Bound],
+        generation: bytes,
+        seq: int,
+        read_upto: int,
+    ) -> None:
+        self.outbox = Outbox(lane_epoch=lane_epoch, bound=bound, waiting=waiting, slots=slots)
+        self.reader = LogReader(generation=generation, seq=seq)
+        self.marks = Marks(delivered_upto=seq, read_upto=read_upto)
+        self.phase = Phase.DETACHED
+        self._channel = -1
+        self._entered_at = 0  # the mark of the last ENTER
+        self._user = ""
+        self._renewals = 0  # lanes begun on this joining
+        self._enter_from = 0  # no ENTER before this running time
+        self._replacing = 0  # histories that are on their way to the disk
+
+    # What the shell asks
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can go up now."""
+        return self.phase is Phase.OPEN
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that the log held when the chat was entered is stored here."""
+        return self.is_open and self.reader.is_caught_up and not self._replacing
+
+    @property
+    def is_level(self) -> bool:
+        """Whether, besides, every message of ours is decided."""
+        return self.is_caught_up and not self.outbox.pending
+
+    # What happens to the room
+
+    def joined(self, channel: int, generation: bytes) -> None:
+        """The room is open on ``channel`` of a connection."""
+        self.detach()
+        self.phase = Phase.JOINED
+        self._channel = channel
+        self._renewals = self._enter_from = 0
+        self.reader.joined(generation)
+
+    def detach(self) -> None:
+        """The connection is gone, or the room is left or joined again."""
+        self.phase = Phase.DETACHED
+        self.outbox.detach()
+        self.reader.detach()
+
+    def receive(self, frame: ChatFrame, moment: Moment) -> list[Change]:
+        """A frame came from the relay. Raises :class:`BadFrame`."""
+        changes: list[Change] = []
+        match frame:
+            case frames.Entered():
+                changes += self._entered(frame, moment)
+            case frames.Outcome() if self.is_open:
+                changes += self.outbox.outcome(frame, moment.now, moment.chance, moment.fresh_epoch)
+            case frames.Expected() if self.is_open:
+                changes += self.outbox.expected(frame.lane_seq, moment.now, moment.fresh_epoch)
+            case frames.Outcome() | frames.Expected():
+                pass  # of a lane that ENTERED has told of, or will
+            case frames.Messages():
+                received = self.reader.messages(frame)
+                changes += [received] if received is not None else []
+            case frames.Page():
+                filled = self.reader.page(frame)
+                changes += [filled] if filled is not None else []
+            case frames.Receipts():
+                changes.append(self._receipts(frame))
+        if any(isinstance(change, NewLane) for change in changes):
+            self._renew(moment.now)
+        return changes + self.decide(moment.now)
+
+    def stored(
+        self,
+        change: Change,
+        *,
+        now: int,
+        slots: Iterable[Bound] = (),
+        waiting: Iterable[Waiting] = (),
+        logged: Iterable[bytes] = (),
+    ) -> list[Change]:
+        """``change`` is on this disk.
+
+        ``slots`` and ``waiting`` are what some of them ask for; ``logged`` are ids of ours that it
+        found in the log.
+        """
+        self.outbox.logged(logged)
+        match change:
+            case Bind():
+                self.outbox.is_bound(change, slots)
+            case NewLane():
+                self.outbox.was_read(waiting)
+            case Replace(place):
+                self.outbox.was_read(waiting)
+                self._replacing -= 1
+                self.reader.restart(place.after)
+                self.marks.restart(place.after, place.read_upto)
+            case Place(after=upto) | Receive(upto=upto) if not self._replacing:
+                self.reader.is_stored(upto)
+                self.marks.delivered(upto)
+            case GiveUp():
+                self.outbox.given_up(change.id, change.state)
+            case _:
+                pass
+        return self.decide(now)
+
+    def decide(self, now: int) -> list[Change]:
+        """What is to be done now: after every event, and when ``deadline`` has come."""
+        if self.phase is Phase.RENEWING and not self.outbox.is_reading:
+            self.phase = Phase.JOINED
+        expired = self.outbox.expire(now)
+        return expired + (self.outbox.bind() if self.is_open else [])
+
+    # What goes up
+
+    def next_enter(self, now: int) -> frames.Enter | None:
+        """ENTER, if it is due."""
+        if self.phase is not Phase.JOINED or self.outbox.is_reading or now < self._enter_from:
+            return None
+        self.phase = Phase.ENTERING
+        self._entered_at = self.reader.seq
+        return frames.Enter(
+            channel=self._channel,
+            lane_epoch=self.outbox.lane_epoch,
+            lane_seq=self.outbox.bound,
+            generation=self.reader.generation,
+            seq=self.reader.seq,
+        )
+
+    def next_frame(self, now: int) -> frames.Frame | None:
+        """The next frame of this room's chat: the outbox first, then history and marks."""
+        if not self.is_open:
+            return self.next_enter(now)
+        return (
+            self.outbox.next_frame(self._channel, now)
+            or self.reader.next_frame(self._channel)
+            or self._next_mark(now)
+        )
+
+    def deadline(self, now: int) -> int | None:
+        """The running time, after ``now``, at which there is something to be done again."""
+        times = [self.outbox.deadline(now)]
+        if self.is_open:
+            times.append(None if self._replacing else self.marks.deadline())
+        elif self.phase is Phase.JOINED:
+            times.append(self._enter_from)
+        return min((time for time in times if time is not None and time > now), default=None)
+
+    # How it decides
+
+    def _entered(self, frame: frames.Entered, moment: Moment) -> list[Change]:
+        if self.phase is not Phase.ENTERING:
+            raise BadFrame("an ENTERED that nobody asked for")
+        self.reader.check(frame, self._entered_at)
+        changes = self.outbox.entered(
+            frame.lane_seq, unpack_outcomes(frame.outcomes), moment.fresh_epoch
+        )
+        self.phase = Phase.OPEN
+        self._user = frame.user
+        placed = self.reader.entered(frame, moment.now - limits.REOFFER_MS)
+        self.marks.entered(frame.read_upto)
+        if isinstance(placed, Replace):
+            self._replacing += 1
+            self.outbox.reads_again()
+        else:
+            self.marks.read(frame.read_upto)
+        return [*changes, placed]
+
+    def _next_mark(self, now: int) -> frames.Mark | None:
+        return None if self._replacing else self.marks.next_frame(self._channel, now)
+
+    def _receipts(self, frame: frames.Receipts) -> TakeReceipts:
+        if not self.reader.is_placed:
+            raise BadFrame("receipts before ENTERED")
+        receipts = unpack_receipts(frame.data)
+        mine = max((one.read_upto for one in receipts if one.user == self._user), default=0)
+        self.marks.heard(mine)
+        return TakeReceipts([one for one in receipts if one.user != self._user], mine)
+
+    def _renew(self, now: int) -> None:
+        """Enter again once the new lane is on the disk; not at the pace of a relay gone mad."""
+        if self._renewals:
+            self._enter_from = now + _RENEWAL_WAIT_MS * 2 ** min(self._renewals, 10)
+        self._renewals += 1
+        self.phase = Phase.RENEWING
