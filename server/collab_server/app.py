@@ -23,11 +23,13 @@ from collab.errors import LocalError
 from collab.protocol.codec import is_room_name
 from collab.protocol.frames import SUBPROTOCOL, VERSION, Close
 from collab_server.auth import Authenticate, Authorize, refusal, rights_of
+from collab_server.chats import Chats
 from collab_server.gateway.connection import Shared
 from collab_server.gateway.fence import Fence
 from collab_server.gateway.sync import SyncConnection
 from collab_server.gateway.yjs import YjsConnection
 from collab_server.gateway.yjs_request import take_credentials
+from collab_server.hooks import Hooks, OnMessage
 from collab_server.log.sqlite import SqliteLog
 from collab_server.replicas import Contents, Replicas
 from collab_server.room_handle import RoomHandle
@@ -44,7 +46,8 @@ class Relay:
     """A relay, alone (:func:`application`) or inside a Starlette application of yours.
 
     Mount ``routes`` and enter ``lifespan``: a mounted application does not run its own. Raises
-    :class:`collab.LocalError` when there are no rights: it denies by default.
+    :class:`collab.LocalError` when there are no rights: it denies by default. ``on_message`` is
+    asked about every message before it is taken in (see ``hooks``).
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class Relay:
         *,
         authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
+        on_message: OnMessage | None = None,
     ) -> None:
         self._settings = settings
         self._rights = rights_of(settings, authenticate, authorize)
+        self._hooks = None if on_message is None else Hooks(on_message, settings.hook_timeout_s)
         self._shared: Shared | None = None
         self.routes: list[BaseRoute] = [
             WebSocketRoute("/sync", self._sync),
@@ -88,7 +93,10 @@ class Relay:
                 await replicas.start()
                 stack.push_async_callback(replicas.close)
                 rooms = await stack.enter_async_context(Rooms(log, replicas, settings))
-                self._shared = Shared(settings, self._rights, log, rooms, Fence())
+                chats = await stack.enter_async_context(Chats(log.chat, rooms, settings))
+                self._shared = Shared(
+                    settings, self._rights, log, rooms, chats, self._hooks, Fence()
+                )
                 try:
                     yield
                 finally:
@@ -108,15 +116,15 @@ class Relay:
                 f"{name!r} is no name of a room, so there is nothing to act on. A name has 1 to "
                 f"{limits.MAX_ROOM_NAME_BYTES} bytes of UTF-8 and no control characters."
             )
-        return RoomHandle(name, self._running_rooms)
+        return RoomHandle(name, self._running)
 
-    def _running_rooms(self) -> Rooms:
+    def _running(self) -> Shared:
         if self._shared is None:
             raise LocalError(
                 "The relay does not run, so its rooms cannot be reached. Nothing was changed. Call "
                 "this while its lifespan is entered."
             )
-        return self._shared.rooms
+        return self._shared
 
     async def send_away(self) -> None:
         """Ask every client to come back, here or elsewhere; each after a time of its own."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from collab import limits
 from collab.errors import LocalError
 from collab.protocol.frames import Access
 from collab_server.settings import Settings, is_loopback
@@ -14,9 +16,21 @@ from collab_server.settings import Settings, is_loopback
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """``sub`` identifies; everything else about a user is for display and comes from presence."""
+    """``sub`` identifies; everything else about a user is for display and comes from presence.
+
+    Others see it as the sender of messages. Raises ``ValueError`` above ``MAX_USER_BYTES``.
+    """
 
     sub: str
+
+    def __post_init__(self) -> None:
+        if len(self.sub.encode()) > limits.MAX_USER_BYTES:
+            raise ValueError(f"a user's sub has at most {limits.MAX_USER_BYTES} bytes")
+
+
+def user_of_device(device: bytes) -> User:
+    """Who a device is at a relay that lets everybody in. Its id cannot be told from that."""
+    return User(f"anybody-{hashlib.blake2b(device, digest_size=8).hexdigest()}")
 
 
 Authenticate = Callable[[str | None, HTTPConnection], Awaitable[User | None]]
@@ -38,10 +52,14 @@ async def _everything(_user: User, _room: str) -> Access:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The two questions that a relay asks about rights."""
+    """The two questions that a relay asks about rights.
+
+    ``by_device``: everybody is let in, and a device of our own protocol is a user of its own.
+    """
 
     authenticate: Authenticate
     authorize: Authorize
+    by_device: bool = False
 
 
 def rights_of(
@@ -55,7 +73,7 @@ def rights_of(
             "A relay needs both authenticate and authorize; nothing was started. Give both."
         )
     if settings.open:
-        return Rights(_everybody, _everything)
+        return Rights(_everybody, _everything, by_device=True)
     raise LocalError(
         "This relay has no rights set up, and it denies by default; nothing was started. Pass "
         "authenticate and authorize to Relay, or start it with --open on a loopback address to "

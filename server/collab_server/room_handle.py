@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
-from collab_server.rooms import Rooms
+from collab import limits
+from collab.errors import BadMessage, Closed, IdConflict, LocalError, TooLarge
+from collab.protocol.codec import is_body, is_meta, is_user, pack_map
+from collab.protocol.message_id import RANDOM_BYTES, make_id
+from collab.protocol.messages import OutcomeCode, SlotOutcome
+from collab_server.log.chat_port import NO_SUCH_ROOM, Decision, Offered, Submission
+
+if TYPE_CHECKING:
+    from collab_server.gateway.connection import Shared
 
 
 class RoomHandle:
@@ -15,9 +26,48 @@ class RoomHandle:
     Made by :meth:`collab_server.app.Relay.room`. Belongs to the event loop that the relay runs in.
     """
 
-    def __init__(self, name: str, rooms: Callable[[], Rooms]) -> None:
+    def __init__(self, name: str, shared: Callable[[], Shared]) -> None:
         self.name: Final = name
-        self._rooms = rooms
+        self._shared = shared
+
+    async def send(
+        self,
+        body: str,
+        meta: Mapping[str, object] | None = None,
+        id: UUID | None = None,
+        *,
+        sender: str,
+    ) -> int:
+        """Put a message of this program's into the room's log; its seq, once it is durable.
+
+        A room that nobody has joined yet is made. ``on_message`` is not asked. With an ``id`` of
+        one's own this can be tried again, also after a crash or a cancelled call: the same message
+        is in the log once as long as it is retained. Without one, a call that was cut off may have
+        sent it.
+
+        Raises :class:`collab.TooLarge`, :class:`collab.BadMessage` and
+        :class:`collab.IdConflict` (another message has this id), and has sent nothing; and
+        :class:`collab.Closed` if the relay is stopped before it is known to be durable.
+        """
+        shared = self._shared()
+        offered = _offered(body, meta, sender)
+        now_ms = time.time_ns() // 1_000_000
+        message_id = make_id(now_ms, os.urandom(RANDOM_BYTES)) if id is None else id.bytes
+        loaded = await shared.rooms.hold(self.name, epoch=None)
+        try:
+            await shared.log.wait_for_room()
+            outcome: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+
+            def decided(decision: Decision) -> None:
+                if not outcome.done():  # who asked may have been cancelled
+                    outcome.set_result(decision)
+
+            shared.log.chat.submit(
+                Submission(loaded.room.id, None, 0, message_id, now_ms, offered, decided)
+            )
+            return _seq_of(await outcome, self.name)
+        finally:
+            shared.rooms.release(loaded)
 
     async def delete(self) -> None:
         """Delete the room; nobody can undo that. Durable when this returns.
@@ -31,4 +81,43 @@ class RoomHandle:
         :class:`collab.LocalError`, and has deleted nothing, if there is no such room or the relay
         does not run; :class:`collab.Closed` if the relay is stopped before the outcome is known.
         """
-        await self._rooms().delete(self.name, now_ms=time.time_ns() // 1_000_000)
+        await self._shared().rooms.delete(self.name, now_ms=time.time_ns() // 1_000_000)
+
+
+def _offered(body: str, meta: Mapping[str, object] | None, sender: str) -> Offered:
+    try:
+        if type(body) is not str:
+            raise TypeError(f"its body is {type(body).__name__}")  # noqa: TRY301
+        packed = b"" if meta is None else pack_map(dict(meta))
+        within = is_body(body) and is_meta(packed) and is_user(sender)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadMessage(
+            f"No message can be made of this: {error}. Nothing was sent. A body is text without "
+            "half surrogate pairs, a meta a map of what msgpack can pack."
+        ) from error
+    if not within:
+        raise TooLarge(
+            f"A body has at most {limits.MAX_BODY_BYTES} bytes of text, a packed meta "
+            f"{limits.MAX_META_BYTES}, and a sender {limits.MAX_USER_BYTES}. Nothing was sent. "
+            "Longer things are documents, or files."
+        )
+    return Offered(sender, body, packed, time.time_ns() // 1_000_000)
+
+
+def _seq_of(decision: Decision, room: str) -> int:
+    if isinstance(decision, SlotOutcome) and decision.code == OutcomeCode.ACCEPTED:
+        return decision.seq
+    if isinstance(decision, SlotOutcome):
+        raise IdConflict(
+            f"Room {room!r} has another message of this id. Nothing was sent. Give each message an "
+            "id of its own."
+        )
+    if decision is NO_SUCH_ROOM:
+        raise LocalError(
+            f"Room {room!r} was deleted meanwhile. Nothing was sent. Send it again; that makes a "
+            "new room."
+        )
+    raise Closed(
+        "The relay was stopped before it was known whether the message is in the log. Send it "
+        "again under the same id when the relay runs."
+    )

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from collab import limits
 from collab.errors import Closed, LocalError
 from collab.protocol.update import Walk, merge, walk
+from collab_server.chat import Chat
 from collab_server.loading import EMPTY_UPDATE, coverage_of, last_offset, room_of
 from collab_server.log.port import Log, RoomDeleted
 from collab_server.presence import Presence
@@ -37,10 +38,14 @@ class Loaded:
     """A room in memory, with what belongs to it while it is."""
 
     room: Room
+    chat: Chat = field(init=False)
     presence: Presence = field(default_factory=Presence)
     users: int = 0  # connections that hold it
     compacting: asyncio.Task[None] | None = None
     eviction: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        self.chat = Chat(self.room.channel)
 
 
 class Rooms:
@@ -148,6 +153,10 @@ class Rooms:
             return  # it was loaded for somebody who offered that epoch; it is not for us
         if failure is not None:
             raise failure
+
+    def loaded(self, room_id: int) -> Loaded | None:
+        """The room of this id, if it is in memory."""
+        return self._by_id.get(room_id)
 
     def release(self, loaded: Loaded) -> None:
         """Give a held room back."""

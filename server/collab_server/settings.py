@@ -35,6 +35,9 @@ class Settings:
     difference_timeout_s: float = 60.0
     replica_memory_bytes: int = 512 * limits.MIB
     compact_from_bytes: int = limits.COMPACT_FROM_BYTES
+    message_retention_s: float = 30 * 24 * 3600.0
+    max_messages_per_room: int = 100_000
+    hook_timeout_s: float = 5.0  # what on_message has for one message
 
     def __post_init__(self) -> None:
         if self.open and not is_loopback(self.host):

@@ -13,8 +13,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from collab.errors import RemoteError
 from collab.protocol.frames import Close
 from collab_server.auth import Rights
+from collab_server.chats import Chats
 from collab_server.gateway.fence import Fence
 from collab_server.gateway.websocket import EXTENSION, BoundedWebSocket
+from collab_server.hooks import Hooks
 from collab_server.log.port import Log
 from collab_server.rooms import Loaded, Rooms
 from collab_server.settings import Settings
@@ -53,6 +55,8 @@ class Shared:
     rights: Rights
     log: Log
     rooms: Rooms
+    chats: Chats
+    hooks: Hooks | None
     fence: Fence
     connections: set[Connection] = field(default_factory=set)
 

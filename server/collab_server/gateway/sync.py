@@ -17,7 +17,8 @@ from collab.protocol.codec import Reassembly, decode_from_client, encode
 from collab.protocol.frames import Access, Close, Code
 from collab.protocol.outgoing import Outgoing
 from collab.protocol.ysync import decode_awareness, decode_state_vector, encode_awareness
-from collab_server.auth import User
+from collab_server.auth import User, user_of_device
+from collab_server.gateway.chat import ChatFrame, ConnectionChat
 from collab_server.gateway.connection import (
     RIGHTS_CHANGED,
     ROOM_DELETED,
@@ -57,13 +58,17 @@ class SyncConnection:
 
     A room has one channel number, however often it is joined. So all that goes down on it goes in
     order, what is still on its way in parts first: an update of an earlier joining that came after
-    the next JOINED would be taken for one of its own.
+    the next JOINED would be taken for one of its own. Chats are apart from that: their frames are
+    short and go down between the documents' (every second one, while both have some), and of a chat
+    whose channel was closed nothing goes down any more.
     """
 
     def __init__(self, socket: WebSocket, shared: Shared) -> None:
         self._socket = socket
         self._shared = shared
         self._outgoing = Outgoing()
+        self._chat: ConnectionChat
+        self._chat_is_next = False
         self._reassembly = Reassembly(decode_from_client)
         self._channels: dict[int, Channel] = {}
         self._in_order: dict[int, deque[bytes]] = {}  # JOINED and LEFT of a channel
@@ -89,7 +94,7 @@ class SyncConnection:
             hello = await self._hello()
             key = (self._user.sub, hello.device)
             shared.fence.enter(key, hello.connection, self)
-            await self._serve()
+            await self._serve(hello.device)
         finally:
             shared.connections.discard(self)
             if key is not None:
@@ -119,6 +124,8 @@ class SyncConnection:
                         f"this relay speaks version {frames.VERSION} of the protocol"
                     )
                 user = await shared.rights.authenticate(hello.token, self._socket)
+                if user is not None and shared.rights.by_device:
+                    user = user_of_device(hello.device)
         except TimeoutError:
             raise Closing(Close.SLOW_HELLO, "no HELLO in time") from None
         if user is None:
@@ -135,12 +142,24 @@ class SyncConnection:
         self._wake.set()
         return hello
 
-    async def _serve(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._write())
-            tasks.create_task(self._read(tasks))
-            tasks.create_task(self._recheck())
-            raise await self._closing
+    async def _serve(self, device: bytes) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._chat = ConnectionChat(
+                    self._shared.chats,
+                    self._shared.hooks,
+                    user=self._user.sub,
+                    device=device,
+                    tasks=tasks,
+                    wake=self._wake.set,
+                    overtaken=self._overtaken,
+                )
+                tasks.create_task(self._write())
+                tasks.create_task(self._read(tasks))
+                tasks.create_task(self._recheck())
+                raise await self._closing
+        finally:
+            self._chat.end()
 
     # Reading
 
@@ -166,7 +185,7 @@ class SyncConnection:
                 frame = self._reassembly.add(frame)
             if frame is not None:
                 await self._handle(frame, tasks)
-            while len(self._outgoing) >= limits.MAX_CONTROL_FRAMES:
+            while len(self._outgoing) >= limits.MAX_CONTROL_FRAMES or self._chat.is_full:
                 await self._progress()
 
     async def _progress(self) -> None:
@@ -179,6 +198,8 @@ class SyncConnection:
                 await self._take(frame)
             case frames.Awareness():
                 self._announce(frame)
+            case frames.Enter() | frames.Send() | frames.Skip() | frames.Fetch() | frames.Mark():
+                await self._converse(frame)
             case frames.Ping():
                 self._answer(frames.Pong(frame.number))
             case frames.Join():
@@ -242,6 +263,14 @@ class SyncConnection:
         channel = self._channels.get(frame.channel)
         if channel is not None and channel.loaded.presence.announce(channel.seat, states):
             wake_all(channel.loaded)
+
+    async def _converse(self, frame: ChatFrame) -> None:
+        channel = self._channels.get(frame.channel)
+        if channel is None:
+            return  # sent before our LEFT reached the client
+        self._chat.handle(frame, channel.loaded, channel.reader.access)
+        if isinstance(frame, frames.Send | frames.Skip):
+            await self._shared.log.wait_for_room()
 
     # Rooms
 
@@ -322,9 +351,14 @@ class SyncConnection:
         number = channel.loaded.room.channel
         self._answer_in_order(number, frames.Left(number, code, reason))
 
+    def _overtaken(self, number: int) -> None:
+        """A chat's reader was so slow that retention deleted what comes next for it."""
+        self._end(self._channels[number], Code.BUSY, "older messages were deleted; come again")
+
     def _drop(self, channel: Channel) -> None:
         loaded = channel.loaded
         del self._channels[loaded.room.channel]
+        self._chat.drop(loaded.room.channel)
         loaded.room.leave(channel.reader)
         if loaded.presence.leave(channel.seat):
             wake_all(loaded)
@@ -353,11 +387,18 @@ class SyncConnection:
     async def _write(self) -> None:
         while True:
             self._wake.clear()
-            while (data := self._outgoing.next()) is not None:
+            while (data := self._next()) is not None:
                 await send(self._socket, data)
                 self._sent.set()
             self._sent.set()
             await self._wake.wait()
+
+    def _next(self) -> bytes | None:
+        """The next frame of the connection."""
+        self._chat_is_next = not self._chat_is_next
+        if self._chat_is_next:
+            return self._chat.next() or self._outgoing.next()
+        return self._outgoing.next() or self._chat.next()
 
     def _turn(self, channel: Channel, tasks: asyncio.TaskGroup) -> bytes | None:
         """The next frame of one room for this connection."""

@@ -19,6 +19,8 @@ Numbered rules; every log keeps them, and ``tests/unit/server/test_log_sqlite.py
    snapshot that was on its way brings it back.
 8. No room is made under the epoch of a deleted room of its name. The id of a room is never given to
    another one.
+
+Messages, lanes and marks have rules of their own: ``chat_port``.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+
+from collab_server.log.chat_port import ChatLog
 
 __all__ = [
     "MAX_UNCOMMITTED_BYTES",
@@ -101,6 +105,10 @@ class Log(Protocol):
     @property
     def uncommitted_bytes(self) -> int:
         """Bytes that were appended and are not durable yet."""
+
+    @property
+    def chat(self) -> ChatLog:
+        """Messages, lanes and marks: committed with the updates, in the same transactions."""
 
     @property
     def failing(self) -> Exception | None:

@@ -67,7 +67,57 @@ _DELETED_ROOMS: Final[Migration] = (
     "CREATE INDEX deleted_rooms_by_name ON deleted_rooms (name, epoch)",
 )
 
-MIGRATIONS: Final = (_FIRST, _DELETED_ROOMS)
+# Messages and lanes are kept in the order in which they are read, in the table itself. A body comes
+# last in its row: counting what is unread does not read it.
+_CHAT: Final[Migration] = (
+    """
+    CREATE TABLE chats (
+        room_id INTEGER PRIMARY KEY,
+        head INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE messages (
+        room_id INTEGER NOT NULL,
+        seq INTEGER NOT NULL CHECK (seq > 0),
+        id BLOB NOT NULL CHECK (length(id) = 16),
+        sender TEXT NOT NULL,
+        sent_at INTEGER NOT NULL,
+        accepted_at INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        verdict INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        as_sent BLOB,
+        meta BLOB NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (room_id, seq)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE UNIQUE INDEX messages_by_id ON messages (room_id, id)",
+    """
+    CREATE TABLE lanes (
+        room_id INTEGER NOT NULL,
+        sub TEXT NOT NULL,
+        device BLOB NOT NULL,
+        epoch BLOB NOT NULL CHECK (length(epoch) = 16),
+        last INTEGER NOT NULL,
+        used_at INTEGER NOT NULL,
+        outcomes BLOB NOT NULL,
+        PRIMARY KEY (room_id, sub, device, epoch)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE marks (
+        room_id INTEGER NOT NULL,
+        sub TEXT NOT NULL,
+        delivered_upto INTEGER NOT NULL,
+        read_upto INTEGER NOT NULL,
+        PRIMARY KEY (room_id, sub)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final = (_FIRST, _DELETED_ROOMS, _CHAT)
 
 # --- a start of the relay ----------------------------------------------------------------------
 
@@ -111,6 +161,10 @@ REMEMBER_DELETED: Final = """
 DELETE_ROOM: Final = (
     "DELETE FROM updates WHERE room_id = ?",
     "DELETE FROM snapshots WHERE room_id = ?",
+    "DELETE FROM messages WHERE room_id = ?",
+    "DELETE FROM lanes WHERE room_id = ?",
+    "DELETE FROM marks WHERE room_id = ?",
+    "DELETE FROM chats WHERE room_id = ?",
     "DELETE FROM rooms WHERE id = ?",
 )
 
@@ -136,3 +190,103 @@ WRITE_SNAPSHOT: Final = """
 SAVE_HEAD: Final = "UPDATE meta SET head = max(head, ?)"
 DELETE_UP_TO: Final = 'DELETE FROM updates WHERE room_id = ? AND "offset" <= ?'
 MOVE_BASE: Final = "UPDATE rooms SET base = max(base, ?) WHERE id = ?"
+
+# --- messages ------------------------------------------------------------------------------------
+
+_COLUMNS: Final = "seq, id, sender, body, meta, sent_at, accepted_at, kind, verdict"
+
+# A row if there is such a room.
+CHAT_HEAD: Final = """
+    SELECT ifnull((SELECT head FROM chats WHERE room_id = rooms.id), 0) FROM rooms WHERE id = ?
+"""
+MOVE_CHAT_HEAD: Final = """
+    INSERT INTO chats (room_id, head) VALUES (?, ?)
+    ON CONFLICT (room_id) DO UPDATE SET head = excluded.head
+"""
+# Nothing if the room has a message of this id. This run of the relay is the newest generation.
+ADD_MESSAGE: Final = f"""
+    INSERT INTO messages (room_id, {_COLUMNS}, as_sent, generation)
+    SELECT :room_id, :seq, :id, :sender, :body, :meta, :sent_at, :accepted_at, :kind, :verdict,
+        :as_sent, (SELECT max(number) FROM generations)
+    WHERE true
+    ON CONFLICT (room_id, id) DO NOTHING
+"""  # noqa: S608 (our own column names)
+STORED_MESSAGE: Final = """
+    SELECT seq, sender, body, meta, as_sent FROM messages WHERE room_id = ? AND id = ?
+"""
+FIND_MESSAGE: Final = f"SELECT {_COLUMNS} FROM messages WHERE room_id = ? AND id = ?"  # noqa: S608
+_BETWEEN: Final = f"""
+    SELECT {_COLUMNS} FROM messages WHERE room_id = ? AND seq > ? AND seq < ?
+"""  # noqa: S608
+OLDEST_BETWEEN: Final = f"{_BETWEEN} ORDER BY seq LIMIT ?"
+NEWEST_BETWEEN: Final = f"{_BETWEEN} ORDER BY seq DESC LIMIT ?"
+OLDEST_MESSAGE: Final = "SELECT min(seq) FROM messages WHERE room_id = ?"
+# The number of a generation that is known, and of the one that wrote a message that is retained.
+WRITTEN_IN: Final = """
+    SELECT number, (SELECT generation FROM messages WHERE room_id = :room_id AND seq = :seq)
+    FROM generations WHERE id = :generation
+"""
+# Of the newest :scanned messages: somebody who writes and never reads costs no more than that.
+UNREAD: Final = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM (
+            SELECT sender, kind FROM messages WHERE room_id = :room_id AND seq > :read_upto
+            ORDER BY seq DESC LIMIT :scanned
+        )
+        WHERE sender <> :sub AND kind = 0 LIMIT :most
+    )
+"""
+
+# --- lanes ---------------------------------------------------------------------------------------
+
+LANE: Final = """
+    SELECT last, outcomes FROM lanes WHERE room_id = ? AND sub = ? AND device = ? AND epoch = ?
+"""
+SAVE_LANE: Final = """
+    INSERT INTO lanes (room_id, sub, device, epoch, last, used_at, outcomes)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (room_id, sub, device, epoch) DO UPDATE SET
+        last = excluded.last, used_at = excluded.used_at, outcomes = excluded.outcomes
+"""
+# All but the lanes of a user that were used last.
+FORGET_LANES: Final = """
+    DELETE FROM lanes
+    WHERE room_id = :room_id AND sub = :sub AND (device, epoch) IN (
+        SELECT device, epoch FROM lanes WHERE room_id = :room_id AND sub = :sub
+        ORDER BY used_at DESC LIMIT -1 OFFSET :kept
+    )
+"""
+
+# --- marks ---------------------------------------------------------------------------------------
+
+SAVE_MARK: Final = """
+    INSERT INTO marks (room_id, sub, delivered_upto, read_upto)
+    SELECT :room_id, :sub, :delivered_upto, :read_upto
+    WHERE EXISTS (SELECT 1 FROM rooms WHERE id = :room_id)
+    ON CONFLICT (room_id, sub) DO UPDATE SET
+        delivered_upto = max(delivered_upto, excluded.delivered_upto),
+        read_upto = max(read_upto, excluded.read_upto)
+"""
+READ_UPTO: Final = "SELECT read_upto FROM marks WHERE room_id = ? AND sub = ?"
+MARKS: Final = """
+    SELECT sub, delivered_upto, read_upto FROM marks WHERE room_id = ?
+    ORDER BY max(delivered_upto, read_upto) DESC LIMIT ?
+"""
+
+# --- retention -----------------------------------------------------------------------------------
+
+FIRST_NEWER: Final = """
+    SELECT seq FROM messages WHERE room_id = ? AND accepted_at >= ? ORDER BY seq LIMIT 1
+"""
+DELETE_OLDEST: Final = """
+    DELETE FROM messages WHERE room_id = :room_id AND seq < :before
+        AND seq < (SELECT min(seq) FROM messages WHERE room_id = :room_id) + :most
+"""
+
+# What else a room has that is deleted, each with its id.
+DELETE_CHAT: Final = (
+    "DELETE FROM messages WHERE room_id = ?",
+    "DELETE FROM lanes WHERE room_id = ?",
+    "DELETE FROM marks WHERE room_id = ?",
+    "DELETE FROM chats WHERE room_id = ?",
+)

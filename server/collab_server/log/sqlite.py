@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TypeVar
 from collab.errors import Closed, LocalError
 from collab.storage.database import Database, Factory
 from collab_server.log import schema, transactions
+from collab_server.log.chat import SqliteChatLog
 from collab_server.log.port import (
     MAX_UNCOMMITTED_BYTES,
     MAX_UNCOMMITTED_ENTRIES,
@@ -40,6 +42,7 @@ class SqliteLog:
         generation: bytes,
         start: Start,
         retry_pauses_s: Sequence[float],
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._relay_id = start.relay_id
@@ -63,6 +66,7 @@ class SqliteLog:
         self._closing = asyncio.Event()
         self._not_running = asyncio.Event()
         self._not_running.set()
+        self.chat = SqliteChatLog(database, queued=self._queued, wake=self._wake.set, clock=clock)
 
     @classmethod
     async def open(
@@ -74,12 +78,14 @@ class SqliteLog:
         now_ms: int,
         factory: Factory | None = None,
         retry_pauses_s: Sequence[float] = RETRY_PAUSES_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> SqliteLog:
         """Open or create the log and make this start durable.
 
         ``generation`` (16 random bytes) names this run; ``relay_id`` (16 random bytes) is used
         only when the file is new; ``now_ms`` is kept for people who read the file.
-        ``retry_pauses_s`` are the waits after the first, second, … failing commit in a row.
+        ``retry_pauses_s`` are the waits after the first, second, … failing commit in a row;
+        ``clock`` is the one, in seconds, by which messages that wait for a commit expire.
 
         Raises ``StoreLocked`` when another relay owns the file, ``StoreCorrupt`` when it is
         damaged or not a log of ours (it is left as it is), and ``DiskFull``.
@@ -98,7 +104,7 @@ class SqliteLog:
         except BaseException:
             await database.close()
             raise
-        return cls(database, generation, start, retry_pauses_s)
+        return cls(database, generation, start, retry_pauses_s, clock)
 
     # --- names and places --------------------------------------------------------------------
 
@@ -206,6 +212,7 @@ class SqliteLog:
                     continue
                 failures = 0
                 await self._compact_next()
+                await self._retain_next()
         finally:
             self._not_running.set()
 
@@ -213,6 +220,7 @@ class SqliteLog:
         if self._closing.is_set():
             return
         self._closing.set()
+        self.chat.close()
         self._wake.set()
         await self._not_running.wait()
         try:
@@ -224,6 +232,7 @@ class SqliteLog:
                 _fail(deletion.done, Closed("the log was closed before the room was deleted"))
             for room in self._rooms:
                 _fail(room.created, Closed("the log was closed; the room was not created"))
+            self.chat.abandon()
             await self._database.close()
 
     def _check_open(self) -> None:
@@ -242,18 +251,21 @@ class SqliteLog:
 
     async def _commit(self) -> None:
         """Write all that is queued in one transaction; put it back in front if that fails."""
-        batch = Batch(self._head, self._updates, self._deletions, self._rooms, self._again)
+        batch = Batch(
+            self._head, self._updates, self._deletions, self._rooms, self.chat.take(), self._again
+        )
         if batch.is_empty:
             self._committed = batch.head  # offsets that nobody used
             return
         self._updates, self._deletions, self._rooms = [], [], []
         try:
-            created = await self._database.write(batch.write)
+            written = await self._database.write(batch.write)
         except BaseException:
             # New lists: a transaction that a cancelled wait left behind may still read the old.
             self._updates = [*batch.updates, *self._updates]
             self._deletions = [*batch.deletions, *self._deletions]
             self._rooms = [*batch.rooms, *self._rooms]
+            self.chat.put_back(batch.chat)
             self._again = True
             self._wake.set()
             raise
@@ -269,7 +281,7 @@ class SqliteLog:
             self._below_bound.set()
         for deletion in batch.deletions:
             _resolve(deletion.done, None)
-        for room, row in zip(batch.rooms, created, strict=True):
+        for room, row in zip(batch.rooms, written.rooms, strict=True):
             if row is None:
                 _fail(room.created, RoomDeleted(room.name, room.epoch))
             else:
@@ -278,6 +290,7 @@ class SqliteLog:
         if room_ids:
             for callback in tuple(self._callbacks):
                 callback(batch.head, room_ids)
+        self.chat.announce(batch.chat, written.chat)
 
     async def _compact_next(self) -> None:
         """Write one snapshot, in a transaction of its own.
@@ -303,6 +316,20 @@ class SqliteLog:
             _resolve(compaction.done, written)
         self._compactions.popleft()
         if self._compactions:
+            self._wake.set()
+
+    async def _retain_next(self) -> None:
+        """Delete some old messages, in a transaction of its own; acks wait meanwhile."""
+        retention = self.chat.next_retention
+        if retention is None:
+            return
+        try:
+            oldest, over = await self._database.write(retention.write)
+        except _COMMIT_ERRORS as error:
+            self.chat.retention_failed(error)
+        else:
+            self.chat.retention_moved(oldest, over=over)
+        if self.chat.next_retention is not None:
             self._wake.set()
 
     async def _pause(self, seconds: float) -> None:

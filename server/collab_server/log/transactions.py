@@ -8,6 +8,8 @@ import sqlite3
 from dataclasses import dataclass
 
 from collab_server.log import schema
+from collab_server.log.chat import ChatBatch
+from collab_server.log.messages import Judged
 from collab_server.log.port import RoomRow, StoredRoom
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Deletion",
     "NewRoom",
     "Start",
+    "Written",
     "compact",
     "find",
     "is_deleted",
@@ -65,35 +68,44 @@ class Compaction:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """All that one commit takes: updates, then deletions, then new rooms.
+class Written:
+    """What a commit made: the rows of the batch's rooms (None: deleted), and what it judged."""
 
-    A deletion was asked for after the updates of its room, and takes those of this batch too. Who
-    opens a room of the same name gets a new one.
+    rooms: list[RoomRow | None]
+    chat: Judged
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All that one commit takes: updates, then messages and marks, then deletions, then new rooms.
+
+    A deletion was asked for after the updates and messages of its room, and takes those of this
+    batch too. Who opens a room of the same name gets a new one.
     """
 
     head: int  # of the log when the batch was taken
     updates: list[tuple[int, int, bytes]]  # offset, room_id, data
     deletions: list[Deletion]
     rooms: list[NewRoom]
+    chat: ChatBatch
     again: bool  # some of it was in a transaction whose end nobody saw, or that failed
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.updates or self.deletions or self.rooms)
+        return not (self.updates or self.deletions or self.rooms) and self.chat.is_empty
 
     @property
     def entries(self) -> int:
-        """How many things it is made of."""
-        return len(self.updates) + len(self.deletions) + len(self.rooms)
+        """How many things were queued."""
+        documents = len(self.updates) + len(self.deletions) + len(self.rooms)
+        return documents + len(self.chat.submissions)
 
     @property
     def size(self) -> int:
         """Bytes of what was queued."""
-        return sum(len(data) for _, _, data in self.updates) + sum(
-            len(room.name) for room in self.rooms
-        )
+        updates = sum(len(data) for _, _, data in self.updates)
+        return updates + sum(len(room.name) for room in self.rooms) + self.chat.size
 
     @property
     def written_rooms(self) -> frozenset[int]:
@@ -101,16 +113,17 @@ class Batch:
         deleted = {deletion.room_id for deletion in self.deletions}
         return frozenset(room_id for _, room_id, _ in self.updates).difference(deleted)
 
-    def write(self, connection: sqlite3.Connection) -> list[RoomRow | None]:
-        """Write it; the rows of ``rooms``, new or stored, None where the epoch is a deleted one's.
+    def write(self, connection: sqlite3.Connection) -> Written:
+        """Write it; a row is None where a room's epoch is a deleted one's.
 
         Writing it again changes nothing.
         """
         append = schema.APPEND_AGAIN if self.again else schema.APPEND
         connection.executemany(append, self.updates)
+        judged = self.chat.write(connection)
         for deletion in self.deletions:
             _delete(connection, deletion, self.head)
-        return [_create(connection, room) for room in self.rooms]
+        return Written([_create(connection, room) for room in self.rooms], judged)
 
 
 def _create(connection: sqlite3.Connection, room: NewRoom) -> RoomRow | None:
