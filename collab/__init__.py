@@ -1,16 +1,33 @@
 """Offline-first collaboration: shared documents and chat, on this device's disk first."""
 
+from collab.chat import Chat
+from collab.chat_events import (
+    ChatEvent,
+    GapsChanged,
+    MessageAdded,
+    MessageChanged,
+    MessageExpired,
+    MessageRejected,
+    MessagesLost,
+    MessagesReplaced,
+    ReceiptsChanged,
+    StoreRolledBack,
+    UnreadChanged,
+)
 from collab.client import Client, ClientSettings, open
 from collab.connection import ConnectionStatus, State
 from collab.crdt.replica import Delete, Insert, Retain
 from collab.errors import (
     BadFrame,
+    BadMessage,
     BadUpdate,
     Closed,
     CollabError,
     DiskFull,
     HistoryReplaced,
+    IdConflict,
     LocalError,
+    NotSent,
     OfflineError,
     OutboxFull,
     ReadOnly,
@@ -22,6 +39,7 @@ from collab.errors import (
     TooLarge,
     Unsupported,
     UnsupportedVersion,
+    WrongState,
     WrongThread,
 )
 from collab.events import (
@@ -31,18 +49,25 @@ from collab.events import (
     RelayRolledBack,
     RoomEvent,
     StatusChanged,
-    StoreRolledBack,
     Subscription,
 )
+from collab.history import History
 from collab.link import ConnectionSettings
+from collab.message import Message
+from collab.protocol.gaps import Gap
+from collab.protocol.message_state import MessageState
 from collab.room import Room, Status
+from collab.storage.message_acts import OutboxCaps
 from collab.template import Template
 from collab.text import RelativePosition, Text, TextChanged
 from collab.undo import Undo
 
 __all__ = [
     "BadFrame",
+    "BadMessage",
     "BadUpdate",
+    "Chat",
+    "ChatEvent",
     "Client",
     "ClientSettings",
     "Closed",
@@ -53,12 +78,27 @@ __all__ = [
     "DiskFull",
     "DocumentChanged",
     "Failed",
+    "Gap",
+    "GapsChanged",
+    "History",
     "HistoryReplaced",
+    "IdConflict",
     "Insert",
     "LocalError",
+    "Message",
+    "MessageAdded",
+    "MessageChanged",
+    "MessageExpired",
+    "MessageRejected",
+    "MessageState",
+    "MessagesLost",
+    "MessagesReplaced",
+    "NotSent",
     "OfflineError",
+    "OutboxCaps",
     "OutboxFull",
     "ReadOnly",
+    "ReceiptsChanged",
     "Recovered",
     "Rejected",
     "RelativePosition",
@@ -80,8 +120,10 @@ __all__ = [
     "TextChanged",
     "TooLarge",
     "Undo",
+    "UnreadChanged",
     "Unsupported",
     "UnsupportedVersion",
+    "WrongState",
     "WrongThread",
     "open",
 ]

@@ -11,19 +11,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from collab.chat_events import StoreRolledBack
 from collab.connection import Connection, ConnectionStatus, Token
 from collab.crdt.engines import check_engine
 from collab.device import Device
 from collab.errors import Closed, CollabError, DiskFull, LocalError
-from collab.events import StoreRolledBack
 from collab.link import ConnectionSettings
 from collab.open_rooms import OpenRooms
 from collab.presence import Presence, check_state, renew_forever
 from collab.room import Room
+from collab.running_clock import RunningClock, keep_forever
 from collab.storage.copies import Copies
 from collab.storage.database import Database
 from collab.storage.documents import Documents
 from collab.storage.identity import Identity
+from collab.storage.message_acts import OutboxCaps
+from collab.storage.messages import Messages
 from collab.storage.saver import Saver
 from collab.storage.schema import APPLICATION_ID, DEVICE_ID_BYTES, migrations
 from collab.template import Template
@@ -37,6 +40,7 @@ class ClientSettings:
 
     connection: ConnectionSettings = field(default_factory=ConnectionSettings)
     retry_pauses_s: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0)  # after a disk refused
+    outbox: OutboxCaps = field(default_factory=OutboxCaps)  # messages that may wait to be sent
 
 
 def open(
@@ -120,8 +124,10 @@ class Client:
         self._database = await Database.open(
             self._path, application_id=APPLICATION_ID, migrations=migrations(os.urandom(16))
         )
+        messages = Messages(self._database)
         try:
             device_id = await Identity(self._database).device_id()
+            clock = RunningClock(await messages.clock())
             with suppress(DiskFull):  # nobody sees them; the next start tries again
                 await Copies(self._database).drop_staged()
         except BaseException:
@@ -142,10 +148,15 @@ class Client:
             backoff=self._settings.connection.backoff,
             call_soon=self.call_soon,
             run=self._run,
+            messages=messages,
+            clock=clock,
+            retry_pauses_s=self._settings.retry_pauses_s,
+            outbox=self._settings.outbox,
         )
         self._rooms = OpenRooms(self._device, Copies(self._database), check=self._check)
         self._saving = asyncio.create_task(self._saver.run(), name="collab saver")
         self._saving.add_done_callback(self._saver_ended)
+        self._run(keep_forever(clock, messages.move_clock))
         if self._relay is None:
             return
         self._connection = Connection(
@@ -174,6 +185,7 @@ class Client:
         try:
             for room in self._rooms.all():
                 await room._local.tidy()
+                await room._chat.finish()
             # First nothing can be edited any more, then all that was is saved.
             for room in self._rooms.all():
                 room._end()
@@ -189,6 +201,8 @@ class Client:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            with suppress(CollabError):  # what it would tell is in the uptime too
+                await self._device.messages.move_clock(self._device.clock.anchor())
             await self._database.close()
 
     async def room(self, name: str, *, template: Template | None = None) -> Room:

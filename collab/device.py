@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,7 +10,10 @@ from collab.crdt.replica import CallSoon
 from collab.errors import CollabError
 from collab.protocol import frames
 from collab.protocol.backoff import BackoffSettings
+from collab.running_clock import RunningClock
 from collab.storage.documents import Documents
+from collab.storage.message_acts import OutboxCaps
+from collab.storage.messages import Messages
 from collab.storage.saver import Saver
 
 if TYPE_CHECKING:
@@ -60,4 +63,8 @@ class Device:
     backoff: BackoffSettings
     call_soon: CallSoon
     run: Callable[[Coroutine[Any, Any, Any]], None]
+    messages: Messages
+    clock: RunningClock
+    retry_pauses_s: Sequence[float]
+    outbox: OutboxCaps
     uplink: Uplink | None = None

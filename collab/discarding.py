@@ -52,12 +52,11 @@ async def discard_refused(rooms: OpenRooms, room: Room, timeout: float | None) -
                     f"seconds. {_KEPT} Try again."
                 ) from None
             await _check_it_is_the_same(room, staged)
-            await _to_the_end(rooms.promote(room, staged))
+            return await _to_the_end(rooms.promote(room, staged))
         except BaseException:
             if rooms.is_staged(staged):
                 await _to_the_end(rooms.unstage(room, staged))
             raise
-        return staged
 
 
 def _connected(room: Room) -> Uplink:

@@ -8,10 +8,14 @@ CollabError
 │   ├── WrongThread       documents belong to the thread of their event loop
 │   ├── Unsupported       this engine, platform or file version cannot do it
 │   ├── OutboxFull        too much waits to be sent
+│   ├── BadMessage        no message can be made of this
+│   ├── IdConflict        another message has this id
+│   ├── WrongState        this message has gone too far for that, or not far enough
 │   ├── StoreLocked       another process owns the file
 │   ├── StoreCorrupt      the file is damaged, or is not ours; it is never overwritten
 │   └── DiskFull          the disk would not take it
 ├── OfflineError          needs the relay, and there is no connection
+├── NotSent               a message ended as expired, cancelled or stalled
 ├── RemoteError           the peer broke the protocol; knows its close code
 │   ├── BadFrame          a frame that the protocol does not allow
 │   ├── BadUpdate         an update, state vector or awareness that must not reach an engine
@@ -29,12 +33,15 @@ from typing import ClassVar
 
 __all__ = [
     "BadFrame",
+    "BadMessage",
     "BadUpdate",
     "Closed",
     "CollabError",
     "DiskFull",
     "HistoryReplaced",
+    "IdConflict",
     "LocalError",
+    "NotSent",
     "OfflineError",
     "OutboxFull",
     "ReadOnly",
@@ -46,6 +53,7 @@ __all__ = [
     "TooLarge",
     "Unsupported",
     "UnsupportedVersion",
+    "WrongState",
     "WrongThread",
 ]
 
@@ -82,6 +90,18 @@ class OutboxFull(LocalError):
     """Too much waits to be sent; what was queued before stays queued."""
 
 
+class BadMessage(LocalError, ValueError):
+    """No message can be made of this body, meta, id or ttl. Nothing was stored."""
+
+
+class IdConflict(LocalError):
+    """Another message of this room has this id. Nothing was stored."""
+
+
+class WrongState(LocalError):
+    """A message is not, or no longer, in a state that allows this. It was left as it is."""
+
+
 class StoreLocked(LocalError):
     """Another process (or another client of this one) owns the file."""
 
@@ -96,6 +116,14 @@ class DiskFull(LocalError):
 
 class OfflineError(CollabError):
     """What was asked needs the relay, and there is no connection. Nothing was queued."""
+
+
+class NotSent(CollabError):
+    """A message ended before the relay had it. It is kept on this device; ``state`` says how."""
+
+    def __init__(self, message: str, *, state: str) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 class RemoteError(CollabError):

@@ -56,17 +56,6 @@ class RelayRolledBack(RoomEvent):
     offered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRolledBack(RoomEvent):
-    """Another copy of this device's file is in use; ``reason`` is a sentence.
-
-    This copy goes on as a device of its own, with all that it has. No edit is lost or doubled by
-    that: both copies' edits meet at the relay.
-    """
-
-    reason: str
-
-
 class Subscription:
     """An observer; ``close`` ends it."""
 

@@ -115,7 +115,7 @@ class Link:
         self._requests += 1
         self._joining[self._requests] = room
         self._names_joining.add(room.name)
-        self._post_in_order(room.name, room.machine.join(self._requests, room.name))
+        self._post_in_order(room.name, room.join(self._requests))
 
     def _answer_to(self, request: int) -> RoomSync | None:
         """The room that ``request`` joined."""
@@ -157,12 +157,21 @@ class Link:
             return waiting.popleft()
         room = self._open.get(name)
         if room is not None:
-            frame = room.machine.next_frame()
+            frame = room.next_frame()
             return None if frame is None else encode(frame)
         if name not in self._names_joining:
             self._in_order.pop(name, None)
             self._outgoing.detach(name)
         return None
+
+    def _next_of_chat(self, name: str) -> bytes | None:
+        """The next frame of the chat of this name: beside its document, however long that is."""
+        room = self._open.get(name)
+        if room is None:
+            self._outgoing.detach(("chat", name))
+            return None
+        frame = room.chat.next_frame()
+        return None if frame is None else encode(frame)
 
     # The socket
 
@@ -185,6 +194,8 @@ class Link:
                     return
                 self._channels[frame.channel] = self._open[room.name] = room
                 await room.receive(frame, self._generation)
+                name = room.name
+                self._outgoing.attach(("chat", name), lambda: self._next_of_chat(name))
                 self.wake.set()
             case frames.Denied():
                 await self._refused_room(self._answer_to(frame.request), frame)
@@ -202,6 +213,17 @@ class Link:
                 if room is not None:
                     await room.receive(frame, self._generation)
                     self.wake.set()
+            case (
+                frames.Entered(channel=channel)
+                | frames.Outcome(channel=channel)
+                | frames.Expected(channel=channel)
+                | frames.Messages(channel=channel)
+                | frames.Page(channel=channel)
+                | frames.Receipts(channel=channel)
+            ):
+                room = self._channels.get(channel)
+                if room is not None:
+                    await room.chat.receive(frame)
             case _:
                 raise BadFrame(f"{type(frame).__name__} is not allowed now")
 

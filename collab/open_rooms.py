@@ -129,6 +129,7 @@ class OpenRooms:
         """An empty room of the same name and epoch, which from now on speaks in its place."""
         row = await self._copies.stage(room.name, room._sync.machine.epoch)
         staged = await self._load(row, room.name)
+        await staged._chat.finish()  # the chat stays the other's
         room._sync.step_aside()
         self._staged[room.name] = staged
         self._join(staged)
@@ -147,19 +148,28 @@ class OpenRooms:
         with suppress(CollabError):  # then the next start deletes it
             await self._copies.drop(staged._local.id)
 
-    async def promote(self, room: Room, staged: Room) -> None:
-        """Put the staged room in the place of the other, on the disk and then here."""
+    async def promote(self, room: Room, staged: Room) -> Room:
+        """Put the staged room in the place of the other, on the disk and then here, opened anew.
+
+        The other one's chat goes on in it, with what was never sent.
+        """
+        staged._sync.step_aside()
+        await staged._local.wait_saved()
+        await room._chat.finish()
         await self._copies.replace(room._local.id, staged._local.id, room.name)
         self._staged.pop(room.name, None)
+        was_closed = staged._local.closed
         room._end()
-        if staged._local.closed:
+        staged._end()
+        if was_closed:
             raise Closed(
                 f"The client was closed while the room {room.name!r} was replaced by the relay's "
                 f"copy. That is done; open it again."
             )
-        self._open[room.name] = staged
         with suppress(CollabError):  # both rooms are what they are, whether the file shrinks or not
             await self._copies.shrink()
+        row = await self._device.documents.create(room.name)
+        return self._enter(await self._load(row, room.name))
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -180,12 +190,15 @@ class OpenRooms:
 
     async def _load(self, row: RoomRow, name: str, taken: Collection[int] = ()) -> Room:
         stored = await self._device.documents.load(row.id)
+        messages = await self._device.messages.load(row.id, os.urandom(_EPOCH_BYTES))
         self._check()
         while True:
             # Fresh at each open and never persisted: a copied or restored file cannot make two
             # devices write under one id.
             client_id = random.SystemRandom().getrandbits(32)
-            room = Room(self._device, row, stored, client_id, name=name, rooms=self)
+            room = Room(
+                self._device, row, stored, client_id, name=name, messages=messages, rooms=self
+            )
             replica = room._local.replica
             if client_id not in taken and client_id not in decode_state_vector(
                 replica.state_vector()

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from collab.chat import Chat
 from collab.device import Device
 from collab.discarding import discard_refused
 from collab.errors import (
@@ -22,8 +23,11 @@ from collab.errors import (
 from collab.events import RoomEvent, Stream, Subscription
 from collab.local_room import LocalRoom
 from collab.presence import Presence
+from collab.protocol.gaps import Gap
+from collab.room_chat import RoomChat
 from collab.room_sync import RoomSync
 from collab.storage.documents import RoomRow, Stored
+from collab.storage.messages import StoredChat
 from collab.text import Text
 from collab.undo import Undo
 
@@ -38,13 +42,17 @@ class Status:
     """How a room stands. Times are seconds since the epoch of ``time.time``.
 
     ``pending_updates`` counts saved local updates that the relay has not acked; a run of
-    keystrokes may be one. ``refused`` says why the relay refuses this room's updates for good:
-    then they stay here. ``error`` is why the last commit or the sync of this room failed.
+    keystrokes may be one. ``pending_messages`` counts messages that the relay has not decided,
+    ``gaps`` are those that are not on this device. ``refused`` says why the relay refuses this
+    room's updates for good: then they stay here. ``error`` is why the last commit or the sync of
+    this room failed.
     """
 
     saved: bool
     synced: bool
     pending_updates: int
+    pending_messages: int
+    gaps: tuple[Gap, ...]
     last_saved: float | None
     last_synced: float | None
     refused: str | None
@@ -52,7 +60,7 @@ class Status:
 
 
 class Room:
-    """One name's document and presence. Get one from ``client.room(name)``.
+    """One name's document, chat and presence. Get one from ``client.room(name)``.
 
     Everything here belongs to the thread of the client's event loop.
     """
@@ -65,14 +73,17 @@ class Room:
         client_id: int,
         *,
         name: str,
+        messages: StoredChat,
         rooms: OpenRooms,
     ) -> None:
         self.name: Final = name
         self._device = device
         self._rooms = rooms
         self._local = LocalRoom(device, row, stored, client_id)
-        self._sync = RoomSync(device, self._local, row, stored, name=name)
+        self._chat = RoomChat(device, row.id, name, messages)
+        self._sync = RoomSync(device, self._local, self._chat, row, stored, name=name)
         self.presence: Final[Presence] = self._sync.presence
+        self.chat: Final = Chat(self._chat, device.outbox, self._check)
 
     # --- the document --------------------------------------------------------------------------
 
@@ -115,12 +126,14 @@ class Room:
         saved = self._local.is_saved
         return Status(
             saved=saved,
-            synced=saved and machine.is_level,
+            synced=saved and self._sync.is_level,
             pending_updates=machine.pending_updates,
+            pending_messages=self._chat.machine.outbox.pending,
+            gaps=self._chat.gaps,
             last_saved=self._local.last_saved,
             last_synced=self._sync.last_synced,
             refused=f"{refusal.code}: {refusal.reason}" if refusal else None,
-            error=self._sync.error or self._device.saver.error,
+            error=self._sync.error or self._device.saver.error or self._chat.error,
         )
 
     def observe(self, callback: Callable[[RoomEvent], object]) -> Subscription:
@@ -148,6 +161,9 @@ class Room:
     async def wait_synced(self, timeout: float | None = None) -> None:
         """Return when all local work is committed at the relay and all it had at joining is here.
 
+        Of messages: the relay has decided all of ours, and what it held when the chat was joined is
+        here, or a gap that ``status.gaps`` shows.
+
         ``timeout`` is in seconds. Raises TimeoutError; :class:`OfflineError` when no relay is
         configured; :class:`Rejected` when the relay has refused something for good;
         :class:`RoomReplaced` when it has another room of this name.
@@ -156,7 +172,7 @@ class Room:
         async with asyncio.timeout(timeout):
             while True:
                 self._raise_if_stuck()
-                if self._local.is_saved and self._sync.machine.is_level:
+                if self._local.is_saved and self._sync.is_level:
                     return
                 await self._local.change()
 
@@ -199,6 +215,7 @@ class Room:
             return
         await self.wait_saved()
         await self._local.tidy()
+        await self._chat.finish()
         self._end()
 
     # --- inside ----------------------------------------------------------------------------------
@@ -236,5 +253,6 @@ class Room:
     def _end(self) -> None:
         if not self._local.closed:
             self._sync.end()
+            self._chat.end()
             self._rooms.ended(self)
             self._local.end()

@@ -21,6 +21,7 @@ from collab.protocol.document_sync import DocumentSync, Effect, Phase, Row
 from collab.protocol.losses import Lack, was_lost
 from collab.protocol.position import NOWHERE
 from collab.protocol.update import Coverage, Walk, decode_awareness, decode_state_vector, walk
+from collab.room_chat import RoomChat
 from collab.storage.documents import RoomRow, Stored
 
 __all__ = ["RoomSync"]
@@ -32,7 +33,14 @@ class RoomSync:
     """One room as the connection sees it. ``error`` is why it is not synced, or None."""
 
     def __init__(
-        self, device: Device, local: LocalRoom, row: RoomRow, stored: Stored, *, name: str
+        self,
+        device: Device,
+        local: LocalRoom,
+        chat: RoomChat,
+        row: RoomRow,
+        stored: Stored,
+        *,
+        name: str,
     ) -> None:
         self.name: Final = name
         self.error: CollabError | None = None
@@ -44,9 +52,11 @@ class RoomSync:
             position=row.position or NOWHERE,
             unacked=[Row(number, data) for number, data in stored.unacked],
         )
+        self.chat: Final = chat
         self._device = device
         self._local = local
         self._is_aside = False
+        chat.on_change = local.changed
         local.on_saved = self._saved
         local.on_change = self._changed
 
@@ -56,9 +66,15 @@ class RoomSync:
         return self._local.closed or self._is_aside or self.machine.phase is Phase.STOPPED
 
     @property
+    def is_level(self) -> bool:
+        """Whether all that was at the relay at joining has come, and all of ours is decided."""
+        return self.machine.is_level and self.chat.is_level
+
+    @property
     def is_settled(self) -> bool:
         """Whether nobody has to wait for it: it has caught up, or cannot."""
-        return self.machine.is_caught_up or self.is_stopped or self.error is not None
+        caught_up = self.machine.is_caught_up and self.chat.is_settled
+        return caught_up or self.is_stopped or self.error is not None
 
     # For the connection
 
@@ -74,8 +90,17 @@ class RoomSync:
                 self._fail(error)
         return self.machine.prepared and not self.is_stopped
 
+    def join(self, request: int) -> frames.Join:
+        """The frame that opens the room, on a fresh connection or again on this one."""
+        self.chat.detach()
+        return self.machine.join(request, self.name)
+
+    def next_frame(self) -> frames.Frame | None:
+        """The next frame that goes up in the room's order: its lane first, then its document."""
+        return self.chat.next_enter() or self.machine.next_frame()
+
     async def receive(self, frame: frames.Frame, generation: bytes) -> None:
-        """A frame of this room came from the relay."""
+        """A frame of this room's document came from the relay."""
         if self._local.closed:
             return
         try:
@@ -102,6 +127,8 @@ class RoomSync:
                 decode_state_vector(frame.state_vector)
                 self.error = None
                 self._carry_out(machine.joined(frame, generation, unsaved=self._has_unsaved))
+                if machine.phase is Phase.OPEN:
+                    self.chat.joined(frame.channel, generation)
                 announcement = self.presence.announcement()
                 if announcement is not None:
                     self._send_presence(announcement)
@@ -119,6 +146,7 @@ class RoomSync:
     def detached(self) -> None:
         """The connection is gone."""
         self.machine.detach()
+        self.chat.detach()
         self.presence.alone()
         self._local.changed()
 
@@ -188,7 +216,8 @@ class RoomSync:
 
     @property
     def _has_unsaved(self) -> bool:
-        return bool(self._local.queue.unsaved)
+        """Whether there is something of ours that is in no row of the document."""
+        return bool(self._local.queue.unsaved) or self.chat.has_content
 
     def _saved(self, rows: list[Row]) -> None:
         self._carry_out(self.machine.saved(rows))
@@ -196,7 +225,7 @@ class RoomSync:
             self._wake()
 
     def _changed(self) -> None:
-        if self.machine.is_level and self._local.is_saved:
+        if self.is_level and self._local.is_saved:
             self.last_synced = time.time()
         if self._device.uplink is not None:
             self._device.uplink.levels()
@@ -217,6 +246,7 @@ class RoomSync:
             self._carry_out(self.machine.deleted(unsaved=self._has_unsaved))
             return
         self.machine.detach()
+        self.chat.detach()
         self.error = Rejected(
             f"The relay does not open this room: {frame.reason} ({frame.code}). Everything here is "
             f"kept on this device and edits are saved; nothing is sent.",
@@ -249,6 +279,7 @@ class RoomSync:
     def _stop(self, error: CollabError) -> None:
         self.error = error
         self.presence.alone()
+        self.chat.detach()
         if self._device.uplink is not None:
             self._device.uplink.leave(self)
         self._local.observers.emit(Failed(error))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from collab.storage import chat_rows
 from collab.storage.database import Connection, Database
 from collab.storage.documents import FORGET, STAGED, RoomRow, give_space_back
 
@@ -23,6 +24,7 @@ _FIND: Final = "SELECT id FROM rooms WHERE name = ?"
 _HAS_CONTENT: Final = """
     SELECT EXISTS (SELECT 1 FROM updates WHERE room_id = :room)
         OR EXISTS (SELECT 1 FROM snapshots WHERE room_id = :room)
+        OR EXISTS (SELECT 1 FROM messages WHERE room_id = :room)
 """
 _ADD: Final = "INSERT INTO rooms (name, epoch) VALUES (?, ?)"
 _ADD_LOCAL: Final = "INSERT INTO updates (room_id, local, data) VALUES (?, 1, ?)"
@@ -68,13 +70,14 @@ class Copies:
         return RoomRow(await self._database.write(make), staged, epoch, None)
 
     async def replace(self, room_id: int, staged_id: int, name: str) -> None:
-        """Delete a room with all that is stored of it, and give its ``name`` to the staged one.
+        """Delete a room's document, and give its ``name`` and its chat to the staged one.
 
         The space is given back by ``shrink``: here that could fail after all was done. Raises
         ``ValueError``, and changes nothing, if there is no such staged room.
         """
 
         def take_place(connection: Connection) -> None:
+            chat_rows.move(connection, room_id, staged_id)
             _delete(connection, room_id)
             if not connection.execute(_RENAME, (name, staged_id, STAGED + name)).rowcount:
                 raise ValueError(f"there is no staged room {staged_id}; nothing was changed")

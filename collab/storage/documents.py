@@ -20,6 +20,7 @@ from typing import Final
 
 from collab.errors import DiskFull, StoreCorrupt
 from collab.protocol.position import Position
+from collab.storage import chat_rows
 from collab.storage.database import Connection, Database
 from collab.storage.faults import corrupt
 
@@ -60,6 +61,7 @@ _ACK: Final = """
     WHERE id = ?
 """
 FORGET: Final = (
+    *chat_rows.FORGET,
     "DELETE FROM updates WHERE room_id = ?",
     "DELETE FROM snapshots WHERE room_id = ?",
     "DELETE FROM rooms WHERE id = ?",

@@ -1,8 +1,8 @@
 """The tables of a device's own file, version by version.
 
 A version that was released is never edited: what must change is a new entry at the end. The SQL
-that speaks to a table is in the modules that own it: ``meta`` is ``identity``'s, the rest is
-``documents``' and ``copies``'.
+that speaks to a table is in the modules that own it: ``meta`` is ``identity``'s; those that begin
+with ``message`` or ``chat`` own version 2; the rest is ``documents``' and ``copies``'.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def migrations(device_id: bytes) -> tuple[Migration, ...]:
     """
     if len(device_id) != DEVICE_ID_BYTES:
         raise ValueError(f"a device id has {DEVICE_ID_BYTES} bytes, not {len(device_id)}")
-    return (_documents(device_id),)
+    return (_documents(device_id), _messages())
 
 
 def _documents(device_id: bytes) -> Migration:
@@ -69,4 +69,150 @@ def _documents(device_id: bytes) -> Migration:
         """,
         # An index ends with the row's id, so this one lists a room in order of arrival.
         "CREATE INDEX updates_by_room ON updates (room_id)",
+    )
+
+
+def _messages() -> Migration:
+    return (
+        # lane_epoch, bound: our lane, and the highest slot that was ever bound in it.
+        # positions: how many places in the order of sending were given out.
+        # generation, seq: the mark: every message up to it is here, or lies in a gap.
+        # relay_*: what the relay counted as unread, beyond which seq, and at which head.
+        """
+        CREATE TABLE chats (
+            room_id      INTEGER PRIMARY KEY REFERENCES rooms (id),
+            lane_epoch   BLOB    NOT NULL,
+            bound        INTEGER NOT NULL DEFAULT 0,
+            positions    INTEGER NOT NULL DEFAULT 0,
+            generation   BLOB    NOT NULL DEFAULT x'00000000000000000000000000000000',
+            seq          INTEGER NOT NULL DEFAULT 0,
+            read_upto    INTEGER NOT NULL DEFAULT 0,
+            user         TEXT    NOT NULL DEFAULT '',
+            relay_read   INTEGER NOT NULL DEFAULT 0,
+            relay_head   INTEGER NOT NULL DEFAULT 0,
+            relay_unread INTEGER NOT NULL DEFAULT 0
+        ) STRICT
+        """,
+        # What was written here and what came. ``message_rows`` says what the columns mean.
+        # position: the place in the order of sending; NULL of what was not sent from this file.
+        """
+        CREATE TABLE messages (
+            id            INTEGER PRIMARY KEY,
+            room_id       INTEGER NOT NULL REFERENCES rooms (id),
+            message_id    BLOB    NOT NULL,
+            place         INTEGER NOT NULL,
+            tie           INTEGER NOT NULL,
+            seq           INTEGER,
+            state         TEXT    NOT NULL,
+            mine          INTEGER NOT NULL,
+            replaced      INTEGER NOT NULL DEFAULT 0,
+            sender        TEXT    NOT NULL,
+            body          TEXT    NOT NULL,
+            meta          BLOB    NOT NULL,
+            sent_at       INTEGER NOT NULL,
+            accepted_at   INTEGER,
+            kind          INTEGER NOT NULL DEFAULT 0,
+            verdict       INTEGER NOT NULL DEFAULT 0,
+            code          TEXT    NOT NULL DEFAULT '',
+            reason        TEXT    NOT NULL DEFAULT '',
+            position      INTEGER,
+            slot          INTEGER,
+            size          INTEGER NOT NULL,
+            written_after INTEGER,
+            written_ms    INTEGER,
+            ttl_ms        INTEGER,
+            expires_ms    INTEGER,
+            refusals      INTEGER NOT NULL DEFAULT 0,
+            giving_up     TEXT,
+            offered       INTEGER NOT NULL DEFAULT 0,
+            CHECK (slot IS NULL OR position IS NOT NULL),
+            CHECK (state <> 'sending' OR slot IS NOT NULL),
+            CHECK (state <> 'queued' OR slot IS NULL),
+            CHECK (giving_up IS NULL OR slot IS NOT NULL)
+        ) STRICT
+        """,
+        # One message at one place; a message of the log is at (seq, 0).
+        "CREATE UNIQUE INDEX messages_by_place ON messages (room_id, place, tie)",
+        "CREATE INDEX messages_by_id ON messages (room_id, message_id)",
+        # What was sent from this file is sent once under its id.
+        """
+        CREATE UNIQUE INDEX messages_sent ON messages (room_id, message_id)
+        WHERE position IS NOT NULL
+        """,
+        """
+        CREATE INDEX messages_outbox ON messages (room_id, position)
+        WHERE state = 'queued' OR slot IS NOT NULL
+        """,
+        # What somebody may not have read.
+        """
+        CREATE INDEX messages_of_others ON messages (room_id, place)
+        WHERE tie = 0 AND kind = 0 AND NOT mine
+        """,
+        # What a receipt may move.
+        """
+        CREATE INDEX messages_not_read ON messages (room_id, seq)
+        WHERE mine AND state IN ('accepted', 'delivered')
+        """,
+        """
+        CREATE TABLE gaps (
+            room_id INTEGER NOT NULL REFERENCES rooms (id),
+            low     INTEGER NOT NULL,
+            high    INTEGER NOT NULL,
+            lost    INTEGER NOT NULL,
+            PRIMARY KEY (room_id, low)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE receipts (
+            room_id        INTEGER NOT NULL REFERENCES rooms (id),
+            user           TEXT    NOT NULL,
+            delivered_upto INTEGER NOT NULL,
+            read_upto      INTEGER NOT NULL,
+            PRIMARY KEY (room_id, user)
+        ) STRICT, WITHOUT ROWID
+        """,
+        # How much waits to be sent in all rooms. Counting it anew for each message that is written
+        # takes time with every one that waits.
+        """
+        CREATE TABLE outbox (
+            one      INTEGER PRIMARY KEY CHECK (one = 1),
+            messages INTEGER NOT NULL,
+            bytes    INTEGER NOT NULL
+        ) STRICT
+        """,
+        "INSERT INTO outbox VALUES (1, 0, 0)",
+        """
+        CREATE TRIGGER messages_written AFTER INSERT ON messages WHEN new.state = 'queued'
+        BEGIN
+            UPDATE outbox SET messages = messages + 1, bytes = bytes + new.size;
+        END
+        """,
+        """
+        CREATE TRIGGER messages_moved AFTER UPDATE OF state, slot, size ON messages
+        BEGIN
+            UPDATE outbox SET
+                messages = messages + (new.state = 'queued' OR new.slot IS NOT NULL)
+                                    - (old.state = 'queued' OR old.slot IS NOT NULL),
+                bytes = bytes + new.size * (new.state = 'queued' OR new.slot IS NOT NULL)
+                              - old.size * (old.state = 'queued' OR old.slot IS NOT NULL);
+        END
+        """,
+        """
+        CREATE TRIGGER messages_forgotten AFTER DELETE ON messages
+        WHEN old.state = 'queued' OR old.slot IS NOT NULL
+        BEGIN
+            UPDATE outbox SET messages = messages - 1, bytes = bytes - old.size;
+        END
+        """,
+        # The anchor of the device's running time; see protocol/device_clock.py.
+        """
+        CREATE TABLE device_clock (
+            one        INTEGER PRIMARY KEY CHECK (one = 1),
+            running_ms INTEGER NOT NULL,
+            boot       BLOB    NOT NULL,
+            up_ms      INTEGER NOT NULL,
+            wall_ms    INTEGER NOT NULL,
+            by_process INTEGER NOT NULL
+        ) STRICT
+        """,
     )

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -187,12 +187,16 @@ class Wire:
 
 @dataclass(eq=False)
 class Speaker:
-    """One end of a socket that speaks frames, told what to say by the test."""
+    """One end of a socket that speaks frames, told what to say by the test.
+
+    A relay's end answers ENTER by itself, as one whose rooms have no messages, unless ``chats``.
+    """
 
     socket: ClientConnection | ServerConnection
     decode: Callable[[bytes, int], frames.Frame]
     passed: list[frames.Frame] = field(default_factory=list)  # received, not waited for
     streams: int = 0
+    chats: bool = False
 
     def __post_init__(self) -> None:
         self._reassembly = Reassembly(self.decode)
@@ -214,6 +218,9 @@ class Speaker:
             data = await soon(self.socket.recv())
             assert isinstance(data, bytes)
             frame = self.decode(data, limits.MAX_FRAME_BYTES)
+            if isinstance(frame, frames.Enter) and not self.chats:
+                await self.send(entered(frame))
+                continue
             if not isinstance(frame, frames.Part):
                 return frame
             whole = self._reassembly.add(frame)
@@ -333,6 +340,15 @@ def joined(
     return frames.Joined(
         request.request, channel, epoch, good, head, state_vector, int(access)
     )  # fmt: skip
+
+
+def entered(request: frames.Enter, **fields: Any) -> frames.Entered:
+    """A relay's answer to ``request``: the lane and the mark are good, and nothing is new."""
+    answer = frames.Entered(
+        channel=request.channel, lane_seq=request.lane_seq, outcomes=b"\x90", good=True,
+        after=request.seq, head=request.seq, oldest=1, read_upto=0, unread=0, user="me",
+    )  # fmt: skip
+    return replace(answer, **fields)
 
 
 # Child processes

@@ -1,0 +1,377 @@
+"""Carries out what a room's chat machine decided, as part of one transaction.
+
+Invariants
+1. A message changes its state only along a legal edge (``protocol/message_state``).
+2. Two messages never have one number. What comes from the log takes its place in it; what stood
+   there by another history is kept, and marked.
+3. A message of the log that is here already, under its id and with its bytes, is the same one.
+4. Nothing is ever deleted here.
+5. A room that was forgotten gets nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from collab.protocol import chat_changes as cc
+from collab.protocol.gaps import Gaps, add, is_missing, lose, remove
+from collab.protocol.message_state import PATH, MessageState, advance
+from collab.protocol.messages import LoggedMessage, Receipt
+from collab.storage.chat_rows import (
+    ChatRow,
+    chat,
+    farthest,
+    gaps,
+    merge_receipts,
+    receipts,
+    set_chat,
+    set_gaps,
+    unread,
+)
+from collab.storage.database import Connection
+from collab.storage.message_rows import (
+    TAIL,
+    MessageRow,
+    at_seq,
+    by_row,
+    own,
+    select,
+    seqs_here,
+    slots,
+    update,
+    waiting,
+    with_id,
+)
+
+__all__ = ["Stored", "carry_out"]
+
+_IN_LOG = PATH[2:]
+_SENT_HERE = "WHERE room_id = ? AND position IS NOT NULL AND"
+
+
+@dataclass(slots=True)
+class Stored:
+    """What a change came to. ``gaps``, ``unread`` and ``receipts`` are None if they are as before.
+
+    ``logged``: ids of what was sent from here and is found in the log. ``lost``: what is lost
+    since this change. ``reoffered``, ``replaced``: how many messages.
+    """
+
+    added: list[MessageRow] = field(default_factory=list)
+    changed: list[MessageRow] = field(default_factory=list)
+    slots: list[cc.Bound] = field(default_factory=list)
+    waiting: list[cc.Waiting] = field(default_factory=list)
+    logged: list[bytes] = field(default_factory=list)
+    gaps: Gaps | None = None
+    lost: Gaps = ()
+    unread: int | None = None
+    receipts: list[Receipt] | None = None
+    reoffered: int = 0
+    replaced: int = 0
+
+
+def carry_out(connection: Connection, room_id: int, change: cc.Change) -> Stored:
+    """Store ``change`` of a room."""
+    row = chat(connection, room_id)
+    if row is None:
+        return Stored()
+    work = _Work(connection, room_id, row)
+    match change:
+        case cc.Bind():
+            work.bind(change)
+        case cc.Decide():
+            work.decide(change)
+        case cc.CountRefusal():
+            work.update_own(change.id, refusals=change.refusals)
+        case cc.GiveUp():
+            work.update_own(change.id, giving_up=change.state)
+        case cc.Expire():
+            work.expire(change)
+        case cc.NewLane():
+            work.new_lane(change)
+        case cc.Place():
+            work.place(change)
+        case cc.Replace():
+            work.replace(change)
+        case cc.Receive():
+            work.receive(change)
+        case cc.Fill():
+            work.fill(change)
+        case cc.TakeReceipts():
+            work.take_receipts(change)
+    return work.stored
+
+
+class _Work:
+    """One change of one room in one transaction."""
+
+    def __init__(self, connection: Connection, room_id: int, row: ChatRow) -> None:
+        self.connection = connection
+        self.room_id = room_id
+        self.chat = row
+        self.stored = Stored()
+
+    # The outbox
+
+    def bind(self, change: cc.Bind) -> None:
+        for number, message_id in enumerate(change.ids, change.first_slot):
+            row = own(self.connection, self.room_id, message_id)
+            assert row is not None
+            if row.state in _IN_LOG:  # the log was faster; the slot is used all the same
+                update(self.connection, row.row, slot=number)
+            else:
+                self._change(row, MessageState.SENDING, slot=number, offered=1)
+        set_chat(self.connection, self.room_id, bound=change.first_slot + len(change.ids) - 1)
+        self.stored.slots = slots(self.connection, self.room_id, first=change.first_slot)
+
+    def decide(self, change: cc.Decide) -> None:
+        row = own(self.connection, self.room_id, change.id)
+        if row is None:
+            return
+        settled = {"slot": None, "giving_up": None}
+        if row.state in _IN_LOG:  # the log was faster
+            update(self.connection, row.row, **settled)
+        elif change.state is MessageState.ACCEPTED:
+            self._into_log(row, change.seq, sender=self.chat.user, **settled)
+            if self.stored.gaps is not None:
+                self._count()
+        else:
+            place = TAIL if change.state is MessageState.STALLED else row.written_after
+            self._change(
+                row, change.state, place=place, code=change.code, reason=change.reason, **settled
+            )
+
+    def update_own(self, message_id: bytes, **columns: object) -> None:
+        row = own(self.connection, self.room_id, message_id)
+        if row is not None and row.slot is not None:
+            update(self.connection, row.row, **columns)
+
+    def expire(self, change: cc.Expire) -> None:
+        for message_id in change.ids:
+            row = own(self.connection, self.room_id, message_id)
+            if row is not None and row.state is MessageState.QUEUED:  # the log may be faster
+                self._change(row, MessageState.EXPIRED, place=row.written_after)
+
+    def new_lane(self, change: cc.NewLane) -> None:
+        set_chat(self.connection, self.room_id, lane_epoch=change.lane_epoch, bound=0)
+        settled = {"slot": None, "giving_up": None}
+        for slot in slots(self.connection, self.room_id):
+            row = own(self.connection, self.room_id, slot.id)
+            assert row is not None
+            if row.state in _IN_LOG:
+                update(self.connection, row.row, **settled)
+            elif slot.giving_up is MessageState.CANCELLED:
+                # Whether the relay took it nobody can say; the log will. It is not sent again.
+                self._change(row, MessageState.CANCELLED, place=row.written_after, **settled)
+            else:
+                self._change(row, MessageState.QUEUED, refusals=0, **settled)
+        self.stored.waiting = waiting(self.connection, self.room_id)
+
+    # The log
+
+    def place(self, change: cc.Place) -> None:
+        if change.after > self.chat.seq:
+            low, high = self.chat.seq + 1, change.after
+            here = seqs_here(self.connection, self.room_id, low, high)
+            self._set_gaps(add(self._gaps(), low, high, here=here))
+            self._set_mark(change.generation, change.after)
+        self._lose(change.oldest)
+        read_upto = max(self.chat.read_upto, change.read_upto)
+        self._set_relay(change, read_upto)
+
+    def replace(self, change: cc.Replace) -> None:
+        place = change.place
+        gone = select(
+            self.connection,
+            "WHERE room_id = ? AND place > ? AND place < ? AND tie = 0",
+            (self.room_id, place.head, TAIL),
+        )
+        for row in gone:
+            update(self.connection, row.row, replaced=1, tie=-row.row)
+        reoffered = self._reoffer(change.since)
+        self.stored.reoffered = len(reoffered)
+        self.stored.replaced = len({row.row for row in gone} - reoffered)
+        self.stored.changed += by_row(self.connection, {row.row for row in gone} | reoffered)
+        self.connection.execute("DELETE FROM receipts WHERE room_id = ?", (self.room_id,))
+        self.stored.receipts = []
+        # What is here of the range is shown, and asked for all the same: it may be another now.
+        missing = add((), place.oldest, place.after)
+        older = seqs_here(self.connection, self.room_id, 1, place.oldest - 1)
+        self._set_gaps(add(missing, 1, place.oldest - 1, here=older, lost=True))
+        self._set_mark(place.generation, place.after)
+        self._set_relay(place, place.read_upto)
+        self.stored.waiting = waiting(self.connection, self.room_id)
+
+    def _reoffer(self, since: int) -> set[int]:
+        """Queue again what the relay had accepted of ours since then; their row ids."""
+        accepted = select(
+            self.connection,
+            f"{_SENT_HERE} state IN ('accepted', 'delivered', 'read') AND written_ms >= ?",
+            (self.room_id, since),
+        )
+        undecided = [row for row in accepted if row.slot is not None]
+        for row in undecided:  # its slot is sent again anyhow
+            queued = advance(row.state, MessageState.QUEUED)
+            state = advance(queued, MessageState.SENDING)
+            self._off_log(row, state)
+        again = [row for row in accepted if row.slot is None]
+        for row in again:
+            # It was taken in time once; it must not expire now.
+            self._off_log(row, advance(row.state, MessageState.QUEUED), expires_ms=None)
+        return {row.row for row in accepted}
+
+    def _off_log(self, row: MessageRow, state: MessageState, **columns: object) -> None:
+        update(
+            self.connection, row.row, state=state, seq=None, place=TAIL, tie=row.position,
+            replaced=0, accepted_at=None, refusals=0, offered=1, **columns,
+        )  # fmt: skip
+
+    def receive(self, change: cc.Receive) -> None:
+        for message in change.messages:
+            self._take(message)
+        self._set_mark(change.generation, change.upto)
+        self._count()
+
+    def fill(self, change: cc.Fill) -> None:
+        for message in change.messages:
+            self._take(message)
+        self._set_gaps(remove(self._gaps(), change.low, change.high))
+        self._lose(change.oldest)
+        self._count()
+
+    def take_receipts(self, change: cc.TakeReceipts) -> None:
+        merge_receipts(self.connection, self.room_id, change.receipts)
+        self.stored.receipts = receipts(self.connection, self.room_id)
+        delivered, read = farthest(self.connection, self.room_id)
+        for state, upto in ((MessageState.READ, read), (MessageState.DELIVERED, delivered)):
+            self._advance_through(state, upto)
+        if change.read_upto > self.chat.read_upto:
+            set_chat(self.connection, self.room_id, read_upto=change.read_upto)
+            self._count()
+
+    def _advance_through(self, state: MessageState, upto: int) -> None:
+        rows = select(
+            self.connection,
+            "WHERE room_id = ? AND mine AND state IN ('accepted', 'delivered') AND seq <= ?"
+            " AND NOT replaced",
+            (self.room_id, upto),
+        )
+        for row in rows:
+            if row.state is not state:
+                self._change(row, state)
+
+    # One message
+
+    def _take(self, message: LoggedMessage) -> None:
+        """A message of the log."""
+        there = at_seq(self.connection, self.room_id, message.seq)
+        log = {
+            "sender": message.sender, "sent_at": message.sent_at,
+            "accepted_at": message.accepted_at, "kind": message.kind, "verdict": message.verdict,
+        }  # fmt: skip
+        if there is not None and there.id == message.id and self._is_same(there, message):
+            update(self.connection, there.row, **log)
+            return
+        if there is not None:
+            self.stored.changed.append(
+                update(self.connection, there.row, replaced=1, tie=-there.row)
+            )
+        known = self._known(message)
+        if known is None:
+            self.stored.added.append(self._add(message))
+        else:
+            self._into_log(known, message.seq, **log)
+            if known.position is not None:
+                self.stored.logged.append(known.id)
+
+    def _known(self, message: LoggedMessage) -> MessageRow | None:
+        """The message that is here already, and has no certain place in the log."""
+        for row in with_id(self.connection, self.room_id, message.id):
+            certain = row.is_in_log and not is_missing(self._gaps(), row.place)
+            if not certain and self._is_same(row, message):
+                return row
+        return None
+
+    def _is_same(self, row: MessageRow, message: LoggedMessage) -> bool:
+        """Whether a message of the same id is the same message."""
+        if row.position is not None and not row.is_in_log:
+            sender = self.chat.user or message.sender  # ours; before ENTERED nobody can say
+        else:
+            sender = row.sender or message.sender
+        return (row.body, row.meta, sender) == (message.body, message.meta, message.sender)
+
+    def _add(self, message: LoggedMessage) -> MessageRow:
+        mine = message.sender == self.chat.user
+        cursor = self.connection.execute(
+            "INSERT INTO messages (room_id, message_id, place, tie, seq, state, mine, sender, body,"
+            " meta, sent_at, accepted_at, kind, verdict, size)"
+            " VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self.room_id, message.id, message.seq, message.seq,
+                self._state_in_log(message.seq) if mine else MessageState.ACCEPTED,
+                mine, message.sender, message.body, message.meta, message.sent_at,
+                message.accepted_at, message.kind, message.verdict, 0,
+            ),
+        )  # fmt: skip
+        assert cursor.lastrowid is not None
+        return by_row(self.connection, [cursor.lastrowid])[0]
+
+    def _into_log(self, row: MessageRow, seq: int, **columns: object) -> None:
+        """A message that is here has this number, unless another has it."""
+        if row.state not in _IN_LOG:
+            columns |= {"state": self._state_in_log(seq, row.state), "code": "", "reason": ""}
+        there = at_seq(self.connection, self.room_id, seq)
+        if there is None or there.row == row.row:
+            columns |= {"seq": seq, "place": seq, "tie": 0, "replaced": 0}
+            if self._gaps():
+                self._set_gaps(remove(self._gaps(), seq, seq))
+        else:
+            columns |= {"place": row.written_after}  # a relay that gives one number twice
+        self.stored.changed.append(update(self.connection, row.row, **columns))
+
+    def _state_in_log(self, seq: int, state: MessageState | None = None) -> MessageState:
+        if state is not None:
+            state = advance(state, MessageState.ACCEPTED)
+        delivered, read = farthest(self.connection, self.room_id)
+        if seq <= read:
+            return advance(MessageState.ACCEPTED, MessageState.READ)
+        if seq <= delivered:
+            return advance(MessageState.ACCEPTED, MessageState.DELIVERED)
+        return MessageState.ACCEPTED
+
+    def _change(self, row: MessageRow, state: MessageState, **columns: object) -> None:
+        self.stored.changed.append(
+            update(self.connection, row.row, state=advance(row.state, state), **columns)
+        )
+
+    # Mark, gaps, unread
+
+    def _set_mark(self, generation: bytes, seq: int) -> None:
+        set_chat(self.connection, self.room_id, generation=generation, seq=seq)
+
+    def _set_relay(self, place: cc.Place, read_upto: int) -> None:
+        set_chat(
+            self.connection, self.room_id, user=place.user, read_upto=read_upto,
+            relay_read=place.read_upto, relay_head=place.head, relay_unread=place.unread,
+        )  # fmt: skip
+        self._count()
+
+    def _gaps(self) -> Gaps:
+        if self.stored.gaps is not None:
+            return self.stored.gaps
+        return gaps(self.connection, self.room_id)
+
+    def _set_gaps(self, new: Gaps) -> None:
+        if new != self._gaps():
+            self.stored.gaps = new
+            set_gaps(self.connection, self.room_id, new)
+
+    def _lose(self, oldest: int) -> None:
+        missing = [gap for gap in self._gaps() if not gap.lost and gap.low < oldest]
+        if missing:
+            here = seqs_here(self.connection, self.room_id, missing[0].low, oldest - 1)
+            left, self.stored.lost = lose(self._gaps(), oldest, here=here)
+            self._set_gaps(left)
+
+    def _count(self) -> None:
+        self.stored.unread = unread(self.connection, self.room_id)
