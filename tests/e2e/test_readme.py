@@ -35,7 +35,7 @@ async def run(code: str, folder: Path) -> str:
 
 
 def test_every_python_block_of_the_readme_is_tested() -> None:
-    assert README.read_text().count("```python") == len(blocks()) == 4
+    assert README.read_text().count("```python") == len(blocks()) == 5
 
 
 @pytest.mark.parametrize("name", list(blocks()))
@@ -46,6 +46,9 @@ def test_the_readmes_code_runs_as_printed(name: str, tmp_path: Path) -> None:
         made = collab.Template(bytes.fromhex(update), sha256=sha256)
         assert len(made.clients) == 1
         assert max(made.clients) < 2**32
+    if name == "chat":
+        assert "queued" in output
+        assert output.splitlines()[-1] == "1 read 1"
     if name == "two-clients":
         assert "Ada was here." in output
         assert "Ben was here." in output
