@@ -1,7 +1,8 @@
 """Text against a plain Python string, on all planes of Unicode and through every way of editing.
 
 ``editor`` is observed and ``quiet`` is not (two ways of following changes); ``peer`` edits too;
-every replica is also edited through raw pycrdt, which counts bytes.
+every replica is also edited through raw pycrdt, which counts bytes. The text is one of the document
+or one inside another type: that is edited by its own indices, whatever stands around it.
 """
 
 from __future__ import annotations
@@ -31,19 +32,53 @@ KINDS = ["insert", "insert", "delete", "replace", "format", "embed", "nested", "
 RAW_KINDS = ["raw insert", "raw delete", "raw embed", "raw format"]
 edits = st.tuples(st.sampled_from([*KINDS, *RAW_KINDS]), fractions, fractions, words, attributes)
 Edit = tuple[str, float, float, str, Any]
+Document = pycrdt.Doc[Any]
+Home = Callable[[Document], pycrdt.Text]
+
+
+def at_the_root(document: Document) -> pycrdt.Text:
+    """The text that every document has."""
+    text: pycrdt.Text = document.get("body", type=pycrdt.Text)
+    return text
+
+
+def in_a_map(document: Document) -> pycrdt.Text:
+    """The text under a key of ``HOUSE``."""
+    text: pycrdt.Text = document.get("map", type=pycrdt.Map)["text"]
+    return text
+
+
+def in_a_text(document: Document) -> pycrdt.Text:
+    """The text amid the characters of ``HOUSE``."""
+    parts = (part for part, _ in document.get("around", type=pycrdt.Text).diff())
+    return next(part for part in parts if isinstance(part, pycrdt.Text))
+
+
+def house() -> bytes:
+    """An update in which the nested texts are made, once for all members."""
+    document: Document = pycrdt.Doc(client_id=99)
+    around = document.get("around", type=pycrdt.Text)
+    around.insert(0, "你好 𝄞")
+    around.insert_embed(len("你好 ".encode()), pycrdt.Text(""))
+    document.get("map", type=pycrdt.Map)["text"] = pycrdt.Text("")
+    return document.get_update()
+
+
+HOUSE = house()
 
 
 class Member:
     """One replica, its text, and the string that replaying its events gives."""
 
-    def __init__(self, client_id: int, *, observed: bool) -> None:
+    def __init__(self, client_id: int, *, observed: bool, home: Home = at_the_root) -> None:
         self.turn: list[Callable[[], None]] = []
         self.sent: list[bytes] = []
         self.replica = PycrdtReplica(
             client_id=client_id, call_soon=self.turn.append, on_local=self.sent.append
         )
-        self.text = self.replica.text("body")
-        self.raw: pycrdt.Text = self.replica.document.get("body", type=pycrdt.Text)
+        self.replica.apply(HOUSE)
+        self.raw = home(self.replica.document)
+        self.text = self.replica.text("body" if home is at_the_root else self.raw)
         self.observed = observed
         self.replayed = ""
         self.locals: list[bool] = []
@@ -114,11 +149,13 @@ class Member:
 
 
 class Editing(RuleBasedStateMachine):
+    home = staticmethod(at_the_root)
+
     def __init__(self) -> None:
         super().__init__()
-        self.editor = Member(1, observed=True)
-        self.quiet = Member(2, observed=False)
-        self.peer = Member(3, observed=True)
+        self.editor = Member(1, observed=True, home=self.home)
+        self.quiet = Member(2, observed=False, home=self.home)
+        self.peer = Member(3, observed=True, home=self.home)
         self.members = [self.editor, self.quiet, self.peer]
         self.delivered = {(a, b): 0 for a in range(3) for b in range(3) if a != b}
 
@@ -189,9 +226,22 @@ class Editing(RuleBasedStateMachine):
             member.check()
 
 
+class EditingInAMap(Editing):
+    home = staticmethod(in_a_map)
+
+
+class EditingInAText(Editing):
+    home = staticmethod(in_a_text)
+
+
 TestEditing = Editing.TestCase
+TestEditingInAMap = EditingInAMap.TestCase
+TestEditingInAText = EditingInAText.TestCase
 TestEditing.settings = settings(
     max_examples=60, stateful_step_count=20, derandomize=True, deadline=None
+)
+TestEditingInAMap.settings = TestEditingInAText.settings = settings(
+    TestEditing.settings, max_examples=30
 )
 
 
