@@ -128,10 +128,16 @@ def _standing(replica: Replica) -> str:
     if not replica.alive:
         return "was killed" if replica.kills else "starts"
     if not _is_online(replica):
-        why = "cannot reach the relay" if replica.linked else "offline"
-        return f"{why}, {replica.saved:,} of {replica.edits:,} edits saved here"
+        kept = f", {replica.saved:,} of {replica.edits:,} edits saved here"
+        return _why_not_online(replica) + (kept if replica.total else "")
     made = f"{replica.edits:,} of {replica.total:,} edits" if replica.total else "reads"
     return f"{made}, {'synced' if replica.synced else 'online'}"
+
+
+def _why_not_online(replica: Replica) -> str:
+    if not replica.linked:
+        return "offline"
+    return "connecting" if replica.state == "connecting" else "cannot reach the relay"
 
 
 def _is_online(replica: Replica) -> bool:

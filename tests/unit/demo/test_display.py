@@ -45,6 +45,19 @@ def test_a_log_gets_a_line_for_everything_told_and_the_standing_now_and_then(
     )
 
 
+def test_who_has_just_started_is_connecting_and_not_without_a_relay(board: Board) -> None:
+    board.replicas["A"].state = "connecting"
+    board.replicas["C"] = Replica("C", None, alive=True, state="connecting")
+    now = 0.0
+    console = Console(file=io.StringIO(), width=40)
+    with PlainDisplay(console, lambda: now) as plain:
+        now = 6.0
+        plain.show(board)
+    (standing,) = shown(console).splitlines()
+    assert "A connecting, 10 of 10 edits saved here;" in standing
+    assert standing.endswith("; C connecting")
+
+
 def test_a_terminal_gets_a_row_for_everybody(board: Board) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with display_for(console) as live:
