@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,22 +11,6 @@ import pytest
 import collab
 from tests.e2e.client_process import tokens
 from tests.e2e.support import Child, Wire, relay_process, run
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 768 KiB, where the kernel and our rights allow one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=768k", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("mounting a tmpfs is not allowed here: only RLIMIT_FSIZE was tried")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def starve_and_check(path: Path, limit: int) -> None:

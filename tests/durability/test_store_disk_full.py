@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +38,6 @@ def check(seen: dict[str, Any]) -> None:
     assert seen["while_full"] == seen["saved"]
     assert seen["after"] == [*seen["saved"], "after"]
     assert seen["verdict"] == "ok"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 512 KiB, where the kernel and our rights allow one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        print("no small disk here: only RLIMIT_FSIZE was tried")
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_at_a_file_size_limit_the_store_refuses_and_recovers(tmp_path: Path) -> None:

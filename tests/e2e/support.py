@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sqlite3
 import sys
@@ -11,8 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -77,10 +79,17 @@ async def reads(room: collab.Room, text: str, *, name: str = "body") -> None:
         raise AssertionError(f"{found[:200]!r} instead of {text[:200]!r}; {room.status}") from None
 
 
-async def soon(work: Awaitable[T]) -> T:
+async def soon(work: Awaitable[T], *, within_s: float = TIMEOUT_S) -> T:
     """Await ``work``, but not for ever."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with asyncio.timeout(within_s):
         return await work
+
+
+def give_up(why: str) -> NoReturn:
+    """Skip a test that this machine lacks something for; on CI, which skips nothing, fail it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 # Relays
@@ -377,10 +386,10 @@ class Child:
         assert line.endswith("\n"), f"{self._arguments} ended after {line!r}"
         return line.rstrip("\n")
 
-    async def rest(self) -> list[str]:
+    async def rest(self, *, within_s: float = TIMEOUT_S) -> list[str]:
         """The whole lines that it printed until its end."""
         assert self._process.stdout is not None
-        data = await soon(self._process.stdout.read())
+        data = await soon(self._process.stdout.read(), within_s=within_s)
         return data.decode().rpartition("\n")[0].splitlines()
 
     async def kill(self) -> None:

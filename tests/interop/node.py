@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.e2e.support import give_up
 
 HERE = Path(__file__).parent
 _LINE_BYTES = 64 * 1024 * 1024
@@ -23,20 +23,14 @@ def need_node() -> None:
     """Install what package-lock.json names, once; without Node or npm skip, on CI fail."""
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     if missing:
-        _give_up(f"{' and '.join(missing)} missing: nothing is tried against stock Yjs")
+        give_up(f"{' and '.join(missing)} missing: nothing is tried against stock Yjs")
     if _STAMP.exists() and _STAMP.stat().st_mtime >= (HERE / "package-lock.json").stat().st_mtime:
         return
     command = ["npm", "ci", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
     if done.returncode:
-        _give_up(f"npm ci failed: nothing is tried against stock Yjs\n{done.stderr[-2000:]}")
+        give_up(f"npm ci failed: nothing is tried against stock Yjs\n{done.stderr[-2000:]}")
     os.utime(_STAMP)
-
-
-def _give_up(why: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 class Node:
