@@ -1,12 +1,12 @@
 // What is in a document, and random edits of it. Roots: text, array, map, xml.
 import * as Y from 'yjs'
 
-export const roots = (doc) => [
-  doc.getText('text'), doc.getArray('array'), doc.getMap('map'), doc.getXmlFragment('xml')
+export const roots = (doc, text = 'text') => [
+  doc.getText(text), doc.getArray('array'), doc.getMap('map'), doc.getXmlFragment('xml')
 ]
 
 // The same form as documents.py gives: shared types are tagged, adjacent runs are joined.
-export const contents = (doc) => roots(doc).map(shared)
+export const contents = (doc, text) => roots(doc, text).map(shared)
 
 const shared = (value) => {
   if (value instanceof Y.XmlElement) {

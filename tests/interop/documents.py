@@ -9,10 +9,13 @@ from typing import Any, cast
 import pycrdt
 
 
-def contents(document: pycrdt.Doc[Any]) -> list[Any]:
-    """The roots text, array, map and xml: shared types tagged, adjacent runs joined."""
+def contents(document: pycrdt.Doc[Any], *, text: str = "text") -> list[Any]:
+    """The roots text, array, map and xml: shared types tagged, adjacent runs joined.
+
+    ``text`` is what the first is called.
+    """
     return [
-        shared(document.get("text", type=pycrdt.Text)),
+        shared(document.get(text, type=pycrdt.Text)),
         shared(document.get("array", type=pycrdt.Array)),
         shared(document.get("map", type=pycrdt.Map)),
         shared(document.get("xml", type=pycrdt.XmlFragment)),

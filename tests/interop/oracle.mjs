@@ -5,10 +5,10 @@ import { contents, edit, random, roots } from './documents.mjs'
 
 const bytes = (text) => new Uint8Array(Buffer.from(text, 'base64'))
 
-const read = (updates) => {
+const read = (updates, text) => {
   const doc = new Y.Doc()
   for (const update of updates) Y.applyUpdate(doc, bytes(update), 'remote')
-  return { contents: contents(doc), pending: doc.store.pendingStructs !== null }
+  return { contents: contents(doc, text), pending: doc.store.pendingStructs !== null }
 }
 
 // Edit on top of `known`, with undo, while `later` is not known yet; then learn that too, which
@@ -39,7 +39,8 @@ const write = ({ client, known, later, seed, steps }) => {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { number, logs, ...task } = JSON.parse(line)
-  const found = { read: logs.map(read), written: write(task) }
+  const { number, logs, text, ...task } = JSON.parse(line)
+  const found = { read: logs.map((log) => read(log, text)) }
+  if (task.known) found.written = write(task)
   process.stdout.write(JSON.stringify({ number, found }) + '\n')
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ import pycrdt
 import pytest
 
 from collab.protocol.update import Coverage, Fit, cut, merge, walk
+from tests.contract.engines import needs_ypy
+from tests.e2e.support import Child
 from tests.interop.documents import canonical, contents
 from tests.interop.node import Node, running_node
 from tests.property.guard_documents import history
 
 HISTORIES = 1_000
+FIRST = 1_000  # of those by two engines: test_engines_agree has those before it
 YJS_CLIENT = 4_294_967_291  # no client id of a history
 
 
@@ -136,11 +140,37 @@ async def try_one(node: Node, seed: int) -> int:
     return check_what_yjs_wrote(one, known, answer["written"])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_yjs_and_our_engine_come_to_the_same_content_of_every_history() -> None:
     async def main() -> None:
         async with running_node("oracle.mjs") as node:
             emitted = [await try_one(node, seed) for seed in range(HISTORIES)]
         assert sum(emitted) > 5 * HISTORIES
+
+    asyncio.run(main())
+
+
+@needs_ypy
+@pytest.mark.timeout(400)
+def test_yjs_comes_to_the_content_that_pycrdt_and_ypy_agree_on() -> None:
+    """Flat documents, which is all that y-py holds, written by devices of both engines."""
+
+    async def main() -> None:
+        count, updates = 0, 0
+        async with (
+            running_node("oracle.mjs") as node,
+            Child("tests.property.engine_histories", FIRST, HISTORIES, "told") as child,
+        ):
+            while (line := await child.line()) != "done":
+                assert not line.startswith("seed"), line
+                told = json.loads(line)
+                answer = await node.ask({"logs": [told["log"]], "text": "body"})
+                (found,) = answer["read"]
+                assert not found["pending"], f"history {count}"
+                assert canonical(found["contents"]) == told["content"], f"history {count}"
+                count += 1
+                updates += len(told["log"])
+        assert count >= HISTORIES * 0.95  # in some, nobody happens to write
+        assert updates > 5 * HISTORIES
 
     asyncio.run(main())

@@ -1,13 +1,16 @@
 """Random causal histories of devices with different engines, in a process of their own. Not a test.
 
-``python -m tests.property.engine_histories FIRST COUNT`` plays the histories of these seeds, says
-what went wrong on a line each, and "done" at the end: y-py can end the process.
+``python -m tests.property.engine_histories FIRST COUNT [told]`` plays the histories of these seeds,
+says what went wrong on a line each, and "done" at the end: y-py can end the process. With ``told``
+a line of JSON says of each what its log and its content are.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +19,7 @@ import pycrdt
 from collab.protocol.update import Coverage, walk
 from collab.text import TextChanged
 from tests.contract.engines import Device
+from tests.interop.documents import canonical, contents
 
 WORDS = [
     "a",
@@ -108,11 +112,13 @@ class Author(Device):
         )
 
 
-def play(seed: int) -> Iterator[str]:
-    """What went wrong."""
+Log = list[tuple[Author, bytes]]
+
+
+def play(seed: int, log: Log) -> Iterator[str]:
+    """What went wrong. All updates are put into ``log``."""
     rng = random.Random(seed)
     authors = [Author(engine, rng.getrandbits(32)) for engine in ENGINES[: rng.randint(2, 4)]]
-    log: list[tuple[Author, bytes]] = []
     for _ in range(rng.randint(4, 24)):
         author = rng.choice(authors)
         kind = rng.random()
@@ -139,7 +145,17 @@ def play(seed: int) -> Iterator[str]:
         yield f"texts differ: {[str(author.text) for author in authors]}"
 
 
-def _catch_up(author: Author, log: list[tuple[Author, bytes]]) -> None:
+def told(log: Log) -> str:
+    """A history for another engine to read; pycrdt reads what y-py has."""
+    reader: pycrdt.Doc[Any] = pycrdt.Doc()
+    reader.apply_update(
+        next((each for each, _ in log if each.engine == "y-py"), log[0][0]).replica.snapshot()
+    )
+    updates = [b64encode(update).decode() for _, update in log]
+    return json.dumps({"log": updates, "content": canonical(contents(reader, text="body"))})
+
+
+def _catch_up(author: Author, log: Log) -> None:
     for writer, update in log[author.read :]:
         if writer is not author:
             author.take(update)
@@ -147,8 +163,11 @@ def _catch_up(author: Author, log: list[tuple[Author, bytes]]) -> None:
 
 
 if __name__ == "__main__":
-    first, count = map(int, sys.argv[1:])
+    first, count = map(int, sys.argv[1:3])
     for number in range(first, first + count):
-        for problem in play(number):
+        log: Log = []
+        for problem in play(number, log):
             print(f"seed {number}: {problem}", flush=True)
+        if sys.argv[3:] == ["told"] and log:
+            print(told(log), flush=True)
     print("done", flush=True)
