@@ -58,6 +58,7 @@ class Faults:
 
     def _do(self, kind: str, act: Callable[[], None]) -> None:
         self._world.note("fault: %s", kind)
+        self._world.count(f"fault: {kind}")
         act()
 
     def _later(self, act: Callable[[], object], *, typical: float = 1.0) -> None:

@@ -12,7 +12,7 @@ from collab.protocol import frames
 from collab.protocol.codec import decode_from_client, decode_from_relay, encode
 from collab.protocol.frames import Access, Close, Code
 from collab.protocol.outgoing import Outgoing
-from collab.protocol.update import Walk, decode_state_vector
+from collab.protocol.update import Fit, Walk, decode_state_vector
 from collab_server.room import BEHIND, Answer, Appended, Reader
 from tests.simulation.network import Wire
 from tests.simulation.relay_rooms import Loaded
@@ -146,6 +146,8 @@ class Session:
         relay = self.relay
         walked = walk(frame.update)
         room = channel.loaded.room
+        if walked.ranges and room.coverage.fit(walked) is Fit.NOTHING:
+            relay.world.count("update that the relay has")
         outcome = room.receive(channel.reader, frame, walked, relay.log.next_offset)
         channel.written.append((frame.number, walked))
         match outcome:

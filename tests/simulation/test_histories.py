@@ -7,6 +7,7 @@ import pytest
 from tests.simulation.history import History
 from tests.simulation.many import run_many
 from tests.simulation.mutants import MUTANTS, caught_after
+from tests.simulation.plan import FAULTS
 
 HISTORIES = 2000
 START = 1
@@ -24,7 +25,9 @@ def test_after_any_history_of_faults_everybody_agrees_and_nothing_acked_is_lost(
         "relay compacted", "device compacted", "fenced", "full disk", "log put back", "rejoined",
         "device file cloned", "device file put back", "room replaced", "reader behind the tail",
         "writer waited at the bound", "room evicted", "room refused for now", "room deleted",
-        "joining of a deleted room",
+        "joining of a deleted room", "update that the relay has",
+        "update before one that it builds on", "device id renewed",
+        *(f"fault: {fault}" for fault in FAULTS),
     ):  # fmt: skip
         assert happened[what] >= 10, f"hardly any history exercised: {what}"
 
