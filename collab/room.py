@@ -169,12 +169,15 @@ class Room:
         :class:`RoomReplaced` when it has another room of this name.
         """
         self._check()
-        async with asyncio.timeout(timeout):
-            while True:
-                self._raise_if_stuck()
-                if self._local.is_saved and self._sync.is_level:
-                    return
-                await self._local.change()
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    self._raise_if_stuck()
+                    if self._local.is_saved and self._sync.is_level:
+                        return
+                    await self._local.change()
+        except TimeoutError as error:
+            raise TimeoutError(self._why_not_synced(timeout)) from error
 
     # --- when its history and the relay's have parted --------------------------------------------
 
@@ -219,6 +222,17 @@ class Room:
         self._end()
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _why_not_synced(self, timeout: float | None) -> str:
+        uplink = self._device.uplink
+        connected = uplink is not None and uplink.is_connected
+        why = "the relay has not confirmed everything" if connected else "no relay is reached"
+        kept = "on this device's disk" if self._local.is_saved else "in memory, and not saved yet"
+        return (
+            f"The room {self.name!r} was not synced within {timeout} s: {why}. What was edited is "
+            f"{kept}; it goes up by itself. client.connection says how it stands, and "
+            f"client.connect() tries at once."
+        )
 
     def _raise_if_stuck(self) -> None:
         uplink, error = self._device.uplink, self._sync.error

@@ -87,7 +87,7 @@ class RoomSync:
                 coverage = await asyncio.to_thread(Coverage.from_update, snapshot)
                 self.machine.prepare(coverage)
             except BadUpdate as error:
-                self._fail(error)
+                self._fail(error, f"The document of {self.name!r} here is one that no relay takes")
         return self.machine.prepared and not self.is_stopped
 
     def join(self, request: int) -> frames.Join:
@@ -106,7 +106,7 @@ class RoomSync:
         try:
             await self._take(frame, generation)
         except (BadUpdate, Unsupported) as error:
-            self._fail(error)
+            self._fail(error, f"What the relay sent for the room {self.name!r} was not let in")
         self._local.changed()
 
     async def _take(self, frame: frames.Frame, generation: bytes) -> None:
@@ -270,10 +270,17 @@ class RoomSync:
             )
         )
 
-    def _fail(self, error: CollabError) -> None:
+    def _fail(self, error: BadUpdate | Unsupported, what: str) -> None:
         """Something from the relay must not reach the replica: this room stops, others go on."""
         logger.warning("a room stopped: %s", error)
         self.machine.stop()
+        if isinstance(error, BadUpdate):
+            error = BadUpdate(
+                f"{what}: {error}. What is on this device is unharmed, and edits are saved on; "
+                f"nothing of this room is sent or received. Close it and open it again to try once "
+                f"more. If that does not help, whoever runs the relay must look; room.fork(name) "
+                f"keeps this copy under another name."
+            )
         self._stop(error)
 
     def _stop(self, error: CollabError) -> None:

@@ -287,7 +287,10 @@ class PycrdtText:
     def _refresh(self, *, write: bool = False) -> None:
         """Make length and index describe the engine's text now."""
         if self._dead:
-            raise Closed("this text was deleted from the document, or its room was closed")
+            raise Closed(
+                "This text was deleted from the document, or its room was closed; nothing was "
+                "changed. Open the room again with client.room(name), or take another text of it."
+            )
         document = self._document
         self._unread = 0
         joined = document._txn

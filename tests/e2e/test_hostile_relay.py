@@ -40,7 +40,7 @@ def test_a_damaged_update_stops_its_room_alone(
             await until(lambda: failures)
             assert isinstance(sick.status.error, collab.BadUpdate)
             assert failures == [sick.status.error]
-            with pytest.raises(collab.BadUpdate):
+            with pytest.raises(collab.BadUpdate, match=r"'sick' was not let in: .*room\.fork"):
                 await sick.wait_synced(20)
             assert (await visit.expect(frames.Leave)).channel == SICK
             # The room is stopped: what still comes for it changes nothing, and edits are kept.

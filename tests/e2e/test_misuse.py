@@ -22,7 +22,7 @@ def test_a_second_open_of_a_file_is_refused_and_harms_the_first_not(tmp_path: Pa
     async def main() -> None:
         async with collab.open(path) as client:
             room = await client.room("notes")
-            with pytest.raises(collab.StoreLocked):
+            with pytest.raises(collab.StoreLocked, match=r"Nothing was read .* Close it there"):
                 async with collab.open(path):
                     pass
             room.text("body").insert(0, "still mine")
@@ -36,7 +36,7 @@ def test_a_second_open_of_a_file_is_refused_and_harms_the_first_not(tmp_path: Pa
 def test_a_closed_client_and_a_closed_room_say_so(tmp_path: Path) -> None:
     async def main() -> None:
         client = collab.open(tmp_path / "notes.db")
-        with pytest.raises(collab.Closed):
+        with pytest.raises(collab.Closed, match="Open it again"):
             await client.room("notes")  # it was not started
         await client.start()
         room, other = await client.room("notes"), await client.room("other")
@@ -55,7 +55,7 @@ def test_a_closed_client_and_a_closed_room_say_so(tmp_path: Path) -> None:
             lambda: text.insert(0, "x"),
             lambda: text.observe(print),
         ):
-            with pytest.raises(collab.Closed):
+            with pytest.raises(collab.Closed, match=r"pen .* again"):
                 use()
         for wait in (room.wait_saved, room.wait_synced):
             with pytest.raises(collab.Closed):
@@ -69,7 +69,7 @@ def test_a_closed_client_and_a_closed_room_say_so(tmp_path: Path) -> None:
         with pytest.raises((collab.Closed, collab.OfflineError)):
             await waiting
         for call in (lambda: client.room("notes"), client.rooms, lambda: client.forget("notes")):
-            with pytest.raises(collab.Closed):
+            with pytest.raises(collab.Closed, match="Open it again"):
                 await call()
         with pytest.raises(collab.Closed):
             other.text("body").insert(0, "x")
@@ -110,6 +110,7 @@ def test_another_thread_is_refused_before_anything_changes() -> None:
             await asyncio.to_thread(elsewhere)
             assert len(outcomes) == len(attempts)
             assert all(isinstance(outcome, collab.WrongThread) for outcome in outcomes), outcomes
+            assert all("use client.call_soon" in str(outcome) for outcome in outcomes), outcomes
             assert str(text) == "safe"
             done = threading.Event()
 
@@ -172,7 +173,7 @@ def test_without_a_reachable_relay_edits_are_saved_and_the_reason_is_told(tmp_pa
             room = await client.room("notes")
             room.text("body").insert(0, "kept")
             await room.wait_saved()
-            with pytest.raises(TimeoutError):
+            with pytest.raises(TimeoutError, match=r"no relay is reached.*on this device's disk"):
                 await room.wait_synced(timeout=0.05)
             await until(lambda: client.connection.state is collab.State.OFFLINE)  # type: ignore[union-attr]
             assert client.connection is not None
@@ -188,7 +189,7 @@ def test_without_a_reachable_relay_edits_are_saved_and_the_reason_is_told(tmp_pa
             assert client.connection is None
             room = await client.room("notes")
             assert str(room.text("body")) == "kept"
-            with pytest.raises(collab.OfflineError):
+            with pytest.raises(collab.OfflineError, match="pass relay="):
                 await room.wait_synced()
             with pytest.raises(collab.LocalError):
                 client.observe(print)
@@ -224,7 +225,7 @@ def test_a_corrupt_file_is_refused_and_not_touched(tmp_path: Path, damage: str) 
     before = path.read_bytes()
 
     async def read() -> None:
-        with pytest.raises(collab.StoreCorrupt, match="left as it is"):
+        with pytest.raises(collab.StoreCorrupt, match=r"left as it is.* restore a backup"):
             async with collab.open(path) as client:
                 await client.room("notes")
 
