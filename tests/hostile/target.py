@@ -1,8 +1,8 @@
 """A client whose relay is hostile: ``python -m tests.hostile.target URL ROOM…``. Not a test.
 
 It is in the rooms and in the room "well". Whenever the text of "well" changes it reads everything
-in the others, and prints a line of JSON: what "well" says, how long reading took at most, and what
-errors the other rooms have.
+in the others, who is present included, and prints a line of JSON: what "well" says, how long
+reading took at most, and what errors the other rooms have.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ async def main() -> None:
             for room in rooms:
                 began = time.monotonic()
                 read_all(room)
+                json.dumps(room.presence.others())
                 took_s.append(time.monotonic() - began)
             errors = [str(room.status.error) for room in rooms if room.status.error is not None]
             told = {"well": str(well.text("body")), "took_s": max(took_s), "errors": errors}
