@@ -52,9 +52,7 @@ _WAITING: Final = """
 """
 _SLOTS: Final = """
     SELECT slot, message_id, body, meta, sent_at, expires_ms, refusals, giving_up, state
-    FROM messages
-    WHERE room_id = ? AND (state = 'queued' OR slot IS NOT NULL) AND slot IS NOT NULL
-    ORDER BY slot
+    FROM messages WHERE room_id = ? AND slot >= ? ORDER BY slot
 """
 
 
@@ -151,7 +149,7 @@ def waiting(connection: Connection, room_id: int) -> list[Waiting]:
 
 def slots(connection: Connection, room_id: int, *, first: int = 0) -> list[Bound]:
     """What is bound and undecided, from slot ``first`` on."""
-    return [_bound(row) for row in connection.execute(_SLOTS, (room_id,)) if row[0] >= first]
+    return [_bound(row) for row in connection.execute(_SLOTS, (room_id, first))]
 
 
 def _bound(row: sqlite3.Row | tuple[Any, ...]) -> Bound:

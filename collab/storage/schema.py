@@ -145,6 +145,10 @@ def _messages() -> Migration:
         """,
         # What somebody may not have read.
         """
+        # What is bound: a window's worth, however much waits behind it.
+        """
+        CREATE INDEX messages_bound ON messages (room_id, slot) WHERE slot IS NOT NULL
+        """,
         CREATE INDEX messages_of_others ON messages (room_id, place)
         WHERE tie = 0 AND kind = 0 AND NOT mine
         """,

@@ -536,3 +536,26 @@ def test_what_is_asked_often_is_answered_from_an_index(
     plan = " ".join(str(line[3]) for line in file.execute(f"EXPLAIN QUERY PLAN {statement}"))
     assert "USING" in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_binding_takes_as_long_whatever_waits_behind_it(file: sqlite3.Connection) -> None:
+    def steps(number: int) -> int:
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        file.set_progress_handler(step, 1)
+        [bound] = bind(file, number, first=number).slots
+        file.set_progress_handler(None, 1)
+        assert bound.id == ident(number)
+        store(file, decide(number, "rejected"))
+        return count
+
+    send(file, 1, 2)
+    few = steps(1)
+    send(file, *range(3, 1_000))
+    many = steps(2)
+    assert many <= few * 1.5, (few, many)
