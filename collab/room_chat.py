@@ -288,6 +288,10 @@ class RoomChat:
         if stored.receipts is not None:
             self._receipts = stored.receipts
             emit(ReceiptsChanged())
+        for gone, row in stored.merged.items():
+            twin = self._handles.pop(gone, None)
+            if twin is not None:
+                twin._set(row)
         for row in stored.added:
             self.show(row, is_new=True)
         for row in stored.changed:

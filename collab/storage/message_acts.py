@@ -70,7 +70,7 @@ def write(
     Raises :class:`IdConflict` if another one has its id, and :class:`OutboxFull`.
     """
     for row in with_id(connection, room_id, draft.id):
-        if row.mine and (row.body, row.meta) == (draft.body, draft.meta):
+        if row.mine and row.was_sent_as(draft.body, draft.meta):
             return row, None
         raise IdConflict(
             f"Another message of this room has the id {draft.id.hex()}: its body, its meta or its "

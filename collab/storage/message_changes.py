@@ -5,7 +5,7 @@ Invariants
 2. Two messages never have one number. What comes from the log takes its place in it; what stood
    there by another history is kept, and marked.
 3. A message of the log that is here already, under its id and with its bytes, is the same one.
-4. Nothing is ever deleted here.
+4. Nothing is ever deleted here, but the second row of what proves to be one message.
 5. A room that was forgotten gets nothing.
 """
 
@@ -34,6 +34,7 @@ from collab.storage.message_rows import (
     MessageRow,
     at_seq,
     by_row,
+    digest,
     own,
     select,
     seqs_here,
@@ -53,8 +54,9 @@ _SENT_HERE = "WHERE room_id = ? AND position IS NOT NULL AND"
 class Stored:
     """What a change came to. ``gaps``, ``unread`` and ``receipts`` are None if they are as before.
 
-    ``logged``: ids of what was sent from here and is found in the log. ``lost``: what is lost
-    since this change. ``reoffered``, ``replaced``: how many messages.
+    ``logged``: ids of what was sent from here and is found in the log. ``merged``: rows that are no
+    more, and which row has their message. ``lost``: what is lost since this change.
+    ``reoffered``, ``replaced``: how many messages.
     """
 
     added: list[MessageRow] = field(default_factory=list)
@@ -62,6 +64,7 @@ class Stored:
     slots: list[cc.Bound] = field(default_factory=list)
     waiting: list[cc.Waiting] = field(default_factory=list)
     logged: list[bytes] = field(default_factory=list)
+    merged: dict[int, MessageRow] = field(default_factory=dict)
     gaps: Gaps | None = None
     lost: Gaps = ()
     unread: int | None = None
@@ -272,6 +275,9 @@ class _Work:
         if there is not None and there.id == message.id and self._is_same(there, message):
             update(self.connection, there.row, **log)
             return
+        if there is not None and self._was_rewritten(there, message):
+            self.stored.changed.append(self._rewrite(there, message.body, message.meta, **log))
+            return
         if there is not None:
             self.stored.changed.append(
                 update(self.connection, there.row, replaced=1, tie=-there.row)
@@ -300,6 +306,35 @@ class _Work:
             sender = row.sender or message.sender
         return (row.body, row.meta, sender) == (message.body, message.meta, message.sender)
 
+    def _was_rewritten(self, row: MessageRow, message: LoggedMessage) -> bool:
+        """Whether a message of ours was accepted here, and the relay keeps something else of it.
+
+        The outcome said that its number holds what was sent; this is the first that is seen of it.
+        """
+        accepted = row.position is not None and row.accepted_at is None
+        return accepted and (row.id, self.chat.user) == (message.id, message.sender)
+
+    def _rewrite(self, row: MessageRow, body: str, meta: bytes, **columns: object) -> MessageRow:
+        as_sent = row.as_sent or digest(row.body, row.meta)
+        columns |= {"body": body, "meta": meta, "as_sent": as_sent}
+        return update(self.connection, row.row, **columns)
+
+    def _is_made_of(self, there: MessageRow, row: MessageRow) -> bool:
+        """Whether ``there`` is what the relay made of ``row``, and was seen before its outcome."""
+        ours = there.position is None and there.sender == self.chat.user
+        return ours and there.id == row.id
+
+    def _merge(self, row: MessageRow, there: MessageRow, columns: dict[str, object]) -> None:
+        self.connection.execute("DELETE FROM messages WHERE id = ?", (there.row,))
+        log = {
+            "seq": there.seq, "place": there.place, "tie": 0, "replaced": 0,
+            "sender": there.sender, "sent_at": there.sent_at, "accepted_at": there.accepted_at,
+            "kind": there.kind, "verdict": there.verdict,
+        }  # fmt: skip
+        merged = self._rewrite(row, there.body, there.meta, **(columns | log))
+        self.stored.merged[there.row] = merged
+        self.stored.changed.append(merged)
+
     def _add(self, message: LoggedMessage) -> MessageRow:
         mine = message.sender == self.chat.user
         cursor = self.connection.execute(
@@ -325,6 +360,9 @@ class _Work:
             columns |= {"seq": seq, "place": seq, "tie": 0, "replaced": 0}
             if self._gaps():
                 self._set_gaps(remove(self._gaps(), seq, seq))
+        elif self._is_made_of(there, row):
+            self._merge(row, there, columns)
+            return
         else:
             columns |= {"place": row.written_after}  # a relay that gives one number twice
         self.stored.changed.append(update(self.connection, row.row, **columns))

@@ -10,6 +10,7 @@ The messages of a room are ordered by (``place``, ``tie``):
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = [
     "MessageRow",
     "at_seq",
     "by_row",
+    "digest",
     "own",
     "select",
     "seqs_here",
@@ -37,7 +39,8 @@ TAIL: Final = 1 << 62
 
 _COLUMNS: Final = (
     "id, message_id, place, tie, seq, state, mine, replaced, sender, body, meta, sent_at,"
-    " accepted_at, kind, verdict, code, reason, position, slot, written_after, ttl_ms, offered"
+    " accepted_at, kind, verdict, code, reason, position, slot, written_after, ttl_ms, offered,"
+    " as_sent"
 )
 _AT_SEQ: Final = "WHERE room_id = ? AND place = ? AND tie = 0"
 _WITH_ID: Final = "WHERE room_id = ? AND message_id = ?"
@@ -61,7 +64,8 @@ class MessageRow:
     """A stored message. ``sent_at`` and ``accepted_at`` are milliseconds since 1970.
 
     ``mine``: this user wrote it; ``position``: it was sent from this file. ``written_after`` is
-    the mark at that time. ``ttl_ms`` is what it was sent with.
+    the mark at that time. ``ttl_ms`` is what it was sent with. ``as_sent`` is a digest of what was
+    sent, if the relay keeps another body or meta.
     """
 
     row: int
@@ -86,6 +90,11 @@ class MessageRow:
     written_after: int
     ttl_ms: int | None
     offered: bool
+    as_sent: bytes | None
+
+    def was_sent_as(self, body: str, meta: bytes) -> bool:
+        """Whether this is what its writer sent, or what the relay made of it."""
+        return (self.body, self.meta) == (body, meta) or self.as_sent == digest(body, meta)
 
     @property
     def is_in_log(self) -> bool:
@@ -95,9 +104,16 @@ class MessageRow:
 
 def _row(values: tuple[Any, ...]) -> MessageRow:
     *first, state, mine, replaced = values[:8]
-    *others, after, ttl_ms, offered = values[8:]
+    *others, after, ttl_ms, offered, as_sent = values[8:]
     typed = (MessageState(state), bool(mine), bool(replaced))
-    return MessageRow(*(*first, *typed, *others, after or 0, ttl_ms, bool(offered)))
+    return MessageRow(*(*first, *typed, *others, after or 0, ttl_ms, bool(offered), as_sent))
+
+
+def digest(body: str, meta: bytes) -> bytes:
+    """A name of what a message says."""
+    encoded = body.encode()
+    content = len(encoded).to_bytes(8, "big") + encoded + meta
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def select(connection: Connection, rest: str, values: Iterable[object]) -> list[MessageRow]:

@@ -95,6 +95,7 @@ def _messages() -> Migration:
         """,
         # What was written here and what came. ``message_rows`` says what the columns mean.
         # position: the place in the order of sending; NULL of what was not sent from this file.
+        # as_sent: a digest of what was sent from here, where the relay keeps something else.
         """
         CREATE TABLE messages (
             id            INTEGER PRIMARY KEY,
@@ -125,6 +126,7 @@ def _messages() -> Migration:
             refusals      INTEGER NOT NULL DEFAULT 0,
             giving_up     TEXT,
             offered       INTEGER NOT NULL DEFAULT 0,
+            as_sent       BLOB,
             CHECK (slot IS NULL OR position IS NOT NULL),
             CHECK (state <> 'sending' OR slot IS NOT NULL),
             CHECK (state <> 'queued' OR slot IS NULL),
@@ -143,12 +145,12 @@ def _messages() -> Migration:
         CREATE INDEX messages_outbox ON messages (room_id, position)
         WHERE state = 'queued' OR slot IS NOT NULL
         """,
-        # What somebody may not have read.
-        """
         # What is bound: a window's worth, however much waits behind it.
         """
         CREATE INDEX messages_bound ON messages (room_id, slot) WHERE slot IS NOT NULL
         """,
+        # What somebody may not have read.
+        """
         CREATE INDEX messages_of_others ON messages (room_id, place)
         WHERE tie = 0 AND kind = 0 AND NOT mine
         """,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from collab import limits
-from collab.errors import WrongState
+from collab.errors import IdConflict, WrongState
 from collab.protocol import chat_changes as cc
 from collab.protocol.device_clock import Anchor, Reading
 from collab.protocol.gaps import Gap
@@ -259,6 +259,46 @@ def test_a_message_of_somebody_else_under_our_id_is_another_message(
     assert [(found.sender, found.state) for found in select(file, "ORDER BY id", ())] == [
         ("", "rejected"), ("ana", "accepted"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("log_first", [False, True])
+def test_what_the_relay_made_of_our_message_is_our_message(
+    file: sqlite3.Connection, log_first: bool
+) -> None:
+    send(file, 1)
+    store(file, place())
+    bind(file, 1)
+    kept = message(1, 1, sender="me", body="M1", meta=b"\x80", accepted_at=9)
+    if log_first:  # a copy of this file sent it, and nobody can say yet that it is the same
+        assert len(receive(file, kept).added) == 1
+        assert (row(file, 1).body, row(file, 1).state) == ("m1", "sending")
+    stored = store(file, decide(1, "accepted", 1))
+    assert len(stored.merged) == log_first
+    if not log_first:
+        stored = receive(file, kept)
+    assert [(it.body, it.meta, it.state, it.seq) for it in stored.changed] == [
+        ("M1", b"\x80", "accepted", 1)
+    ]
+    assert stored.added == []
+    [only] = select(file, "", ())
+    assert (only.replaced, only.sender, only.accepted_at, only.slot) == (False, "me", 9, None)
+    for draft in (Draft(ident(1), "m1", b"", 1, None), Draft(ident(1), "M1", b"\x80", 1, None)):
+        again, waiting = message_acts.write(file, ROOM, draft, at(0), OutboxCaps())
+        assert (again.row, waiting) == (only.row, None)
+    with pytest.raises(IdConflict):
+        message_acts.write(file, ROOM, Draft(ident(1), "x", b"", 1, None), at(0), OutboxCaps())
+    receive(file, kept)
+    assert select(file, "", ()) == [only]
+
+
+def test_what_conflicts_with_a_message_of_our_own_keeps_its_body(file: sqlite3.Connection) -> None:
+    send(file, 1)
+    store(file, place())
+    bind(file, 1)
+    receive(file, message(1, 1, sender="me", body="by another device of ours"))
+    store(file, decide(1, "rejected", code="conflict"))
+    assert order(file) == ["m1", "by another device of ours"]
+    assert states(file) == ["rejected"]
 
 
 def test_the_same_message_twice_is_stored_once(file: sqlite3.Connection) -> None:
