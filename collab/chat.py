@@ -56,6 +56,9 @@ class Chat:
         is how long it may wait: None for ever, 0 only if it can go now. ``confirm`` is not
         supported yet.
 
+        If this is cancelled, by a timeout say, the message may be stored and sent all the same.
+        Give it an ``id``, so that a second attempt is the same message.
+
         Raises :class:`TooLarge` (body above 32 KiB, meta above 8), :class:`BadMessage`,
         :class:`IdConflict`, :class:`OutboxFull`, :class:`DiskFull`, :class:`OfflineError` (with
         ``ttl=0``), :class:`Unsupported`. Then nothing was stored and nothing will be sent.

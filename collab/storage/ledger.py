@@ -7,7 +7,8 @@ forgotten; the decisions are tried again until the disk takes them.
 Invariants
 1. All is stored in the order in which it was given, and what came of it is told in that order.
 2. An act that raises has stored nothing, and harms nobody who shares its transaction.
-3. After ``close`` nothing more is given to the disk.
+3. After ``close`` nothing more is given to the disk. What is with it is told as it ended, also
+   when the task is cancelled: who hears that nothing was stored sends it again.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ class Ledger:
                 self._wake.clear()
                 batch, self._items = self._items, []
                 try:
-                    results = await self._write(self._work_of(batch))
+                    results = await self._written(batch)
                 except CollabError as error:
                     self._refused(batch, error)
                     self._refusing.set()
@@ -189,6 +190,21 @@ class Ledger:
             raise
         finally:
             self._idle.set()
+
+    async def _written(self, batch: Sequence[Change | _Asked]) -> list[Any]:
+        """What the transaction of ``batch`` comes to."""
+        writing = asyncio.ensure_future(self._write(self._work_of(batch)))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            self.close()
+            await asyncio.wait([writing])
+            error = writing.exception()
+            if error is None:
+                self._tell(batch, writing.result())
+            elif isinstance(error, CollabError):
+                self._refused(batch, error)
+            raise
 
     def _work_of(self, batch: Sequence[Change | _Asked]) -> Callable[[Connection], list[Any]]:
         works: list[Act] = [

@@ -46,6 +46,8 @@ class Room:
         self.errors: list[CollabError | None] = []
         self.full = False
         self.writes = 0
+        self.answers = asyncio.Event()  # cleared: what the disk says is on its way
+        self.answers.set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._messages = messages
         self.room_id = room_id
@@ -62,9 +64,12 @@ class Room:
 
     async def _write(self, transact: Callable[[Connection], T]) -> T:
         self.writes += 1
-        if self.full:
-            raise DiskFull("full")
-        return await self._messages.write(transact)
+        try:
+            if self.full:
+                raise DiskFull("full")
+            return await self._messages.write(transact)
+        finally:
+            await self.answers.wait()
 
     def send(self, number: int, body: str = "hello") -> Awaitable[Any]:
         given = draft(number, body)
@@ -190,6 +195,36 @@ def test_a_closed_ledger_stores_nothing_more_and_says_so() -> None:
         room.ledger.put([received(1)])
         with pytest.raises(Closed):
             await room.send(3)
+
+    ledger_test(check)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_who_asked_hears_what_became_of_it_also_when_the_client_closes_meanwhile(
+    full: bool,
+) -> None:
+    async def check(room: Room) -> None:
+        room.full = full
+        room.answers.clear()
+        sending = asyncio.ensure_future(room.send(1))
+        while not room.writes:
+            await asyncio.sleep(0)
+        late = asyncio.ensure_future(room.send(2))
+        await asyncio.sleep(0)
+        [task] = room.tasks
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.01, room.answers.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(Closed):
+            await late
+        if full:
+            with pytest.raises(DiskFull):
+                await sending
+        else:
+            assert (await sending)[0].body == "hello"
+        assert await room.bodies() == ([] if full else ["hello"])
+        assert room.ledger.closed
 
     ledger_test(check)
 
