@@ -13,6 +13,7 @@ from typing import Any
 import collab
 from collab.protocol.device_clock import Reading
 from collab.running_clock import RunningClock
+from collab_server.settings import Settings
 from tests.e2e.support import QUICK, until
 
 DAY_MS = 86_400_000
@@ -23,6 +24,16 @@ def stored(path: Path | str) -> list[tuple[Any, ...]]:
     uri = f"file:{path}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as file:
         return file.execute("SELECT * FROM messages ORDER BY id").fetchall()
+
+
+def logged(data: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of the relay's messages and lanes, also while it runs."""
+    uri = f"file:{Settings(data=data).log_path}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as file:
+        return {
+            table: file.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4").fetchall()
+            for table in ("messages", "lanes")
+        }
 
 
 def bodies(messages: Iterable[collab.Message]) -> list[str]:

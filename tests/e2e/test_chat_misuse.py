@@ -7,13 +7,17 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 import collab
+import collab.testing
 from collab import limits
-from tests.e2e.chat_support import bodies, history, stored
-from tests.e2e.support import QUICK, run
+from collab.protocol.frames import Access
+from collab_server.auth import User
+from tests.e2e.chat_support import bodies, history, logged, stored
+from tests.e2e.support import QUICK, run, running
 
 ID = uuid.UUID(int=7)
 
@@ -79,6 +83,110 @@ def test_a_misuse_raises_by_name_and_stores_nothing(tmp_path: Path, name: str) -
             assert room.status.pending_messages == 1
             await room.chat.send("and on")
             assert await history(room) == ["hello", "and on"]
+
+    run(main())
+
+
+NOT_NOW = {name: misuse for name, misuse in MISUSES.items() if misuse[0] is not collab.OfflineError}
+
+
+@pytest.mark.parametrize("name", NOT_NOW)
+def test_a_misuse_while_connected_changes_neither_the_outbox_nor_the_log(
+    tmp_path: Path, name: str
+) -> None:
+    error, arguments, says = NOT_NOW[name]
+
+    async def main() -> None:
+        path = tmp_path / "a.db"
+        async with (
+            collab.testing.relay(tmp_path / "relay") as relay,
+            collab.open(path, relay=relay.url, settings=QUICK) as client,
+        ):
+            room = await client.room("notes")
+            await room.chat.send("hello", id=ID)
+            await room.wait_synced(20)
+            before = stored(path), logged(tmp_path / "relay")
+            with pytest.raises(error, match=says):
+                await room.chat.send(**{"body": "hello", **arguments})
+            await room.wait_synced(20)
+            assert (stored(path), logged(tmp_path / "relay")) == before
+            await (await room.chat.send("and on")).wait("accepted", 20)
+            assert [row[:3] for row in logged(tmp_path / "relay")["messages"]] == [
+                (1, 1, ID.bytes), (1, 2, ANY),
+            ]  # fmt: skip
+
+    run(main())
+
+
+def test_without_the_right_to_write_a_message_comes_back_and_the_log_is_as_it_was(
+    tmp_path: Path,
+) -> None:
+    access = Access.WRITE
+
+    async def authenticate(token: str | None, _request: object) -> User | None:
+        return User(token or "")
+
+    async def authorize(_user: User, _room: str) -> Access:
+        return access
+
+    async def main() -> None:
+        nonlocal access
+        path = tmp_path / "a.db"
+        async with running(tmp_path / "relay", authenticate=authenticate, authorize=authorize) as (
+            url,
+            _,
+        ):
+            async with collab.open(path, relay=url, token="ada", settings=QUICK) as client:
+                room = await client.room("notes")
+                await room.chat.send("hello")
+                await room.wait_synced(20)
+            before = stored(path), logged(tmp_path / "relay")["messages"]
+            access = Access.READ
+            async with collab.open(path, relay=url, token="ada", settings=QUICK) as client:
+                room = await client.room("notes")
+                message = await room.chat.send("may I?")
+                with pytest.raises(collab.Rejected) as caught:
+                    await message.wait("accepted", 20)
+                assert caught.value.code == "forbidden"
+                assert (message.state, message.body, message.seq) == ("rejected", "may I?", None)
+                assert room.status.pending_messages == 0
+            assert stored(path)[:-1] == before[0]
+            assert len(stored(path)) == 2
+            assert logged(tmp_path / "relay")["messages"] == before[1]
+
+    run(main())
+
+
+def test_the_same_id_with_other_bytes_on_another_device_comes_back_and_the_log_is_as_it_was(
+    tmp_path: Path,
+) -> None:
+    async def authenticate(_token: str | None, _request: object) -> User | None:
+        return User("ada")
+
+    async def authorize(_user: User, _room: str) -> Access:
+        return Access.WRITE
+
+    async def main() -> None:
+        one, two = tmp_path / "one.db", tmp_path / "two.db"
+        async with running(tmp_path / "relay", authenticate=authenticate, authorize=authorize) as (
+            url,
+            _,
+        ):
+            async with collab.open(two) as client:
+                await (await client.room("notes")).chat.send("other bytes", id=ID)
+            async with collab.open(one, relay=url, token="-", settings=QUICK) as client:
+                room = await client.room("notes")
+                await room.chat.send("hello", id=ID)
+                await room.wait_synced(20)
+            before = logged(tmp_path / "relay")["messages"]
+            async with collab.open(two, relay=url, token="-", settings=QUICK) as client:
+                room = await client.room("notes")
+                await room.wait_synced(20)
+                found = [(it.body, it.state, it.code) for it in await room.chat.history()]
+                assert sorted(found) == [
+                    ("hello", "accepted", ""), ("other bytes", "rejected", "conflict"),
+                ]  # fmt: skip
+            assert logged(tmp_path / "relay")["messages"] == before
 
     run(main())
 
