@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import islice, takewhile
+from typing import Final
 
 from collab import limits
 from collab.errors import BadFrame
@@ -25,6 +26,8 @@ from collab.protocol.message_state import MessageState
 from collab.protocol.messages import OutcomeCode, SlotOutcome, is_transient
 
 __all__ = ["Outbox"]
+
+_SPARE_EXPIRIES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +214,12 @@ class Outbox:
         """Those whose time is over before the relay could see them."""
         if self._readings:
             return []
-        over: set[bytes] = set()
+        over: dict[int, bytes] = {}
         while self._expiries and self._expiries[0][0] <= now:
-            over.add(heappop(self._expiries)[1])
-        over -= self._held
-        ids = tuple(m.id for m in self._waiting.values() if m.id in over) if over else ()
+            message = self._waiting.get(heappop(self._expiries)[1])
+            if message is not None and message.id not in self._held and _is_over(message, now):
+                over[message.position] = message.id
+        ids = tuple(over[position] for position in sorted(over))
         for message_id in ids:
             del self._waiting[message_id]
         return [Expire(ids)] if ids else []
@@ -273,9 +277,12 @@ class Outbox:
     def _fill(self, waiting: Iterable[Waiting]) -> None:
         in_order = sorted(waiting, key=lambda message: message.position)
         self._waiting = {message.id: message for message in in_order}
+        self._watch_all()
+
+    def _watch_all(self) -> None:
         self._expiries = [
             (message.expires_at, message.id)
-            for message in in_order
+            for message in self._waiting.values()
             if message.expires_at is not None and not message.offered
         ]
         heapify(self._expiries)
@@ -283,6 +290,9 @@ class Outbox:
     def _watch(self, message: Waiting) -> None:
         if message.expires_at is not None and not message.offered:
             heappush(self._expiries, (message.expires_at, message.id))
+            # What was bound is still in it: days of messages, of which a handful wait.
+            if len(self._expiries) > 2 * len(self._waiting) + _SPARE_EXPIRIES:
+                self._watch_all()
 
     def _decided_through(self) -> int:
         """The slot up to which all are decided."""
@@ -347,6 +357,12 @@ class Outbox:
         self._open = False
         self.reads_again()
         return NewLane(fresh_epoch, rolled_back)
+
+
+def _is_over(message: Waiting, now: int) -> bool:
+    """Whether its time is; the one it has now, and not the one before a retry."""
+    at = message.expires_at
+    return at is not None and at <= now and not message.offered
 
 
 def _check(code: str, seq: int) -> None:

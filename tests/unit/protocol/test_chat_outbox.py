@@ -445,6 +445,43 @@ def test_only_what_the_relay_never_saw_expires_here() -> None:
     assert outbox.pending == 3
 
 
+def test_a_retried_message_has_its_new_time_and_not_the_one_it_was_first_sent_with() -> None:
+    outbox = Outbox(lane_epoch=EPOCH, bound=0, waiting=[waits(1, expires_at=50)], slots=())
+    entered(outbox)
+    [bind] = outbox.bind()
+    assert isinstance(bind, Bind)
+    outbox.is_bound(bind, [slot(1, expires_at=50)])
+    outbox.given_up(ident(1), STALLED)
+    assert outbox.outcome(outcome(1, "skipped"), 10, 0.5, FRESH) == [
+        decide(1, "stalled", code="skipped")
+    ]
+    outbox.queued(waits(1, expires_at=90, offered=True))
+    outbox.detach()
+    assert outbox.expire(50) == []
+    assert outbox.expire(90) == []  # the relay's word alone, since it has seen it
+    assert outbox.pending == 1
+
+
+def test_those_that_expire_together_do_so_in_the_order_of_sending() -> None:
+    waiting = [waits(1, expires_at=50), waits(2, expires_at=40), waits(3, expires_at=60)]
+    outbox = Outbox(lane_epoch=EPOCH, bound=0, waiting=waiting, slots=())
+    assert outbox.expire(55) == [Expire((ident(1), ident(2)))]
+    assert outbox.expire(60) == [Expire((ident(3),))]
+
+
+def test_what_was_sent_long_ago_is_not_kept_in_memory_until_its_time() -> None:
+    outbox = Outbox(lane_epoch=EPOCH, bound=0, waiting=(), slots=())
+    entered(outbox)
+    for number in range(1, 1_000):
+        outbox.queued(waits(number, expires_at=10**9))
+        [bind] = outbox.bind()
+        assert isinstance(bind, Bind)
+        outbox.is_bound(bind, [slot(number)])
+        outbox.outcome(outcome(number), 0, 0.5, FRESH)
+    assert outbox.pending == 0
+    assert len(outbox._expiries) < 100
+
+
 def test_the_wire_carries_what_remains() -> None:
     outbox = Outbox(
         lane_epoch=EPOCH, bound=3, waiting=(),
