@@ -90,8 +90,8 @@ class Chat:
         )
         if not sent:
             raise Closed(
-                "The room was closed meanwhile. The message is stored and will be sent when the "
-                "room is open again; find it with history()."
+                "The room was closed meanwhile. Unless it was forgotten, the message is stored and "
+                "will be sent when the room is open again; find it with history()."
             )
         return sent[0]
 
@@ -208,10 +208,12 @@ class Chat:
     def observe(self, callback: Callable[[ChatEvent], object]) -> Subscription:
         """Call ``callback(event)`` on the event loop for everything that happens here.
 
-        The events are in ``collab.chat_events``.
+        The events are in ``collab.chat_events``. The first observer of a room is also told which
+        messages expired or were rejected, and what was lost, replaced or rolled back, since the
+        room was opened.
         """
         self._check()
-        return self._chat.observers.add(callback)
+        return self._chat.observe(callback)
 
     # --- inside --------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -25,7 +26,7 @@ from collab.chat_events import (
 )
 from collab.device import Device
 from collab.errors import CollabError, HistoryReplaced
-from collab.events import Observers
+from collab.events import Observers, Subscription
 from collab.message import Message
 from collab.protocol import chat_changes as cc
 from collab.protocol import frames
@@ -76,6 +77,8 @@ class RoomChat:
         self._finishing = self._closed = False
         self._receipts: list[Receipt] = stored.receipts
         self._handles: weakref.WeakValueDictionary[int, Message] = weakref.WeakValueDictionary()
+        # What the first observer is still to be told; None once there was one.
+        self._untold: deque[ChatEvent] | None = deque(maxlen=limits.MAX_OUTBOX_MESSAGES)
         self._pages: dict[int, asyncio.Future[bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._told = 0  # how often something was stored
@@ -222,6 +225,14 @@ class RoomChat:
         message = self.handle(row)
         self.observers.emit(MessageAdded(message) if is_new else MessageChanged(message))
 
+    def observe(self, callback: Callable[[ChatEvent], object]) -> Subscription:
+        """Call ``callback`` with every event; the first one also with what ended before it came."""
+        subscription = self.observers.add(callback)
+        untold, self._untold = self._untold, None
+        for event in untold or ():
+            self.observers.emit(event)
+        return subscription
+
     def show_unread(self, unread: int) -> None:
         """What is unread was counted again."""
         if unread != self.unread:
@@ -244,6 +255,7 @@ class RoomChat:
         for message in list(self._handles.values()):
             message._end()
         self.observers.clear()
+        self._untold = None
 
     # What was decided, and what came of it
 
@@ -279,7 +291,7 @@ class RoomChat:
     def _show(self, change: cc.Change, stored: Stored) -> None:
         emit = self.observers.emit
         if isinstance(change, cc.NewLane) and change.rolled_back:
-            emit(
+            self._tell(
                 StoreRolledBack(
                     "The relay has seen more of this device's messages than this file knows: it "
                     "was copied or put back. What was not decided is sent again under its old ids."
@@ -301,21 +313,29 @@ class RoomChat:
             self.gaps = stored.gaps
             emit(GapsChanged(stored.gaps))
         for gap in stored.lost:
-            emit(MessagesLost(gap.low, gap.high))
+            self._tell(MessagesLost(gap.low, gap.high))
         if isinstance(change, cc.Replace):
-            emit(MessagesReplaced(stored.reoffered, stored.replaced, _replaced(self.name, stored)))
+            error = _replaced(self.name, stored)
+            self._tell(MessagesReplaced(stored.reoffered, stored.replaced, error))
         if stored.unread is not None:
             self.show_unread(stored.unread)
 
     def _show_endings(self, change: cc.Change, stored: Stored) -> None:
         """Bodies go back to the program where nothing else will come of them."""
-        if not isinstance(change, cc.Decide | cc.Expire) or not self.observers:
+        if not isinstance(change, cc.Decide | cc.Expire):
             return
         for row in stored.changed:
             if row.state is MessageState.EXPIRED:
-                self.observers.emit(MessageExpired(self.handle(row)))
+                self._tell(MessageExpired(self.handle(row)))
             elif row.state is MessageState.REJECTED:
-                self.observers.emit(MessageRejected(self.handle(row), row.code, row.reason))
+                self._tell(MessageRejected(self.handle(row), row.code, row.reason))
+
+    def _tell(self, event: ChatEvent) -> None:
+        """Emit what nobody may miss: messages end while a room is opened, too."""
+        if self._untold is None:
+            self.observers.emit(event)
+        else:
+            self._untold.append(event)
 
     def _readers(self, seq: int) -> tuple[int, int]:
         """How many others have received, and have read, up to ``seq``."""

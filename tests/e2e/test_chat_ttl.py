@@ -105,6 +105,32 @@ def test_time_passes_while_the_program_does_not_run(tmp_path: Path) -> None:
     run(main())
 
 
+def test_what_expired_while_the_rooms_were_opened_is_told_to_who_watches_then(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        clocks = Clocks()
+        async with on_clock(tmp_path / "a.db", clocks) as (client, room):
+            await room.chat.send("of notes", ttl=1)
+            await (await client.room("other")).chat.send("of other", ttl=1)
+        clocks.go_on(1_000)
+        async with on_clock(tmp_path / "a.db", clocks) as (client, notes):
+            other = await client.room("other")
+            await look(client)
+            for room, body in ((notes, "of notes"), (other, "of other")):
+                event = await watch(room).saw(collab.MessageExpired)
+                assert (event.message.body, event.message.state) == (body, "expired")
+            late = watch(notes)
+            await notes.chat.send("again", ttl=1)
+            clocks.go_on(1_000)
+            await look(client)
+            event = await late.saw(collab.MessageExpired)
+            assert event.message.body == "again"
+            assert len(late.of(collab.MessageExpired)) == 1  # what the first one was told is told
+
+    run(main())
+
+
 def test_a_device_that_was_off_for_weeks_does_not_send_what_is_long_over(tmp_path: Path) -> None:
     async def main() -> None:
         clocks = Clocks()
