@@ -184,7 +184,8 @@ class Room:
     async def fork(self, name: str) -> Room:
         """Keep this copy under another name: a new room, saved when this returns, sent like any.
 
-        Its content is this room's document as it is now, as one update; this room is unchanged.
+        Its content is this room's document as it is now, as one update; this room is unchanged,
+        and its messages stay with it.
         Needs no network, and works however the relay stands to this room: refused, replaced,
         deleted. Should the relay have another room ``name``, the two do not mix: the fork then
         raises :class:`RoomReplaced` where this would sync.

@@ -262,11 +262,16 @@ class RoomSync:
             what = (
                 f"The relay's room {self.name!r} has another history than the one on this device."
             )
+        waiting = self.chat.machine.outbox.pending
+        messages = (
+            f" A fork takes the document alone. Messages that wait to be sent: {waiting}; "
+            f"room.chat.history() has them until the room is forgotten."
+        )
         self._stop(
             RoomReplaced(
                 f"{what} Everything here is kept and saved; nothing is sent or received. Keep this "
                 f"copy under another name with room.fork(name), or give it up: "
-                f"client.forget(name), then open the room again."
+                f"client.forget(name), then open the room again.{messages if waiting else ''}"
             )
         )
 

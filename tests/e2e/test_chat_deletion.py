@@ -1,0 +1,58 @@
+"""A room that is deleted at the relay while messages wait for it: none vanishes, none strays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import collab
+from tests.e2e.chat_support import DAY_MS, Clocks, history, logged, look, on_clock, shows, watch
+from tests.e2e.support import QUICK, Wire, run, running, until
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_what_waits_for_a_room_that_was_deleted_stays_here_and_goes_to_no_other(
+    tmp_path: Path, is_connected: bool
+) -> None:
+    path, clocks = tmp_path / "a.db", Clocks()
+
+    async def main() -> None:
+        async with running(tmp_path / "relay") as (url, relay), Wire(url) as wire:
+            async with on_clock(path, clocks, wire.url) as (_, room):
+                await (await room.chat.send("taken")).wait("accepted", 20)
+                if not is_connected:
+                    wire.target = ""
+                    await wire.cut()
+                    await room.chat.send("waits", ttl=timedelta(days=1))
+                await relay.room("notes").delete()
+                wire.target = url
+                await until(lambda: room.status.error)
+                if is_connected:
+                    await room.chat.send("waits", ttl=timedelta(days=1))
+                with pytest.raises(collab.RoomReplaced) as caught:
+                    await room.wait_synced(20)
+                assert ("wait to be sent: 1" in str(caught.value)) is not is_connected
+                assert (room.status.pending_messages, room.status.synced) == (1, False)
+            async with collab.open(":memory:", relay=url, settings=QUICK) as other:
+                theirs = await other.room("notes")
+                await theirs.chat.send("in the new room")
+                await theirs.wait_synced(20)
+                async with on_clock(path, clocks, url) as (client, room):
+                    await until(lambda: room.status.error)
+                    seen = watch(room)
+                    fork = await room.fork("kept")
+                    assert await history(fork) == []
+                    found = [(it.body, it.state) for it in await room.chat.history()]
+                    assert found == [("taken", "accepted"), ("waits", "queued")]
+                    clocks.go_on(DAY_MS)
+                    await look(client)
+                    event = await seen.saw(collab.MessageExpired)
+                    assert event.message.body == "waits"
+                    await client.forget("notes")
+                    await shows(await client.room("notes"), "in the new room")
+                assert await history(theirs) == ["in the new room"]
+            assert [row[1] for row in logged(tmp_path / "relay")["messages"]] == [1]
+
+    run(main())
