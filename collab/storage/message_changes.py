@@ -47,6 +47,11 @@ from collab.storage.message_rows import (
 __all__ = ["Stored", "carry_out"]
 
 _IN_LOG = PATH[2:]
+_NOT_READ = (
+    "WHERE room_id = ? AND mine AND state IN ('accepted', 'delivered') AND seq <= ?"
+    " AND NOT replaced"
+)
+_NOT_DELIVERED = "WHERE room_id = ? AND mine AND state = 'accepted' AND seq <= ? AND NOT replaced"
 _SENT_HERE = "WHERE room_id = ? AND position IS NOT NULL AND"
 
 
@@ -246,22 +251,15 @@ class _Work:
         merge_receipts(self.connection, self.room_id, change.receipts)
         self.stored.receipts = receipts(self.connection, self.room_id)
         delivered, read = farthest(self.connection, self.room_id)
-        for state, upto in ((MessageState.READ, read), (MessageState.DELIVERED, delivered)):
-            self._advance_through(state, upto)
+        self._advance_through(MessageState.READ, _NOT_READ, read)
+        self._advance_through(MessageState.DELIVERED, _NOT_DELIVERED, delivered)
         if change.read_upto > self.chat.read_upto:
             set_chat(self.connection, self.room_id, read_upto=change.read_upto)
             self._count()
 
-    def _advance_through(self, state: MessageState, upto: int) -> None:
-        rows = select(
-            self.connection,
-            "WHERE room_id = ? AND mine AND state IN ('accepted', 'delivered') AND seq <= ?"
-            " AND NOT replaced",
-            (self.room_id, upto),
-        )
-        for row in rows:
-            if row.state is not state:
-                self._change(row, state)
+    def _advance_through(self, state: MessageState, those: str, upto: int) -> None:
+        for row in select(self.connection, those, (self.room_id, upto)):
+            self._change(row, state)
 
     # One message
 

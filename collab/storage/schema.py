@@ -160,6 +160,10 @@ def _messages() -> Migration:
         WHERE mine AND state IN ('accepted', 'delivered')
         """,
         """
+        CREATE INDEX messages_not_delivered ON messages (room_id, seq)
+        WHERE mine AND state = 'accepted'
+        """,
+        """
         CREATE TABLE gaps (
             room_id INTEGER NOT NULL REFERENCES rooms (id),
             low     INTEGER NOT NULL,

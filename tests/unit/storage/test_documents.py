@@ -206,7 +206,7 @@ def test_compaction_makes_the_file_smaller(path: Path) -> None:
         for _ in range(20):
             await store.append([Batch(room, [(False, b"r" * 5000)] * 20)])
         await store.compact(room, b"s" * 1000, await store.last_row(room))
-        assert path.stat().st_size < 100_000
+        assert path.stat().st_size < 200_000  # of 2 MB; the empty tables take 100 kB
         assert path.with_name("notes.db-wal").stat().st_size == 0
 
     in_store(path, scenario)
