@@ -190,9 +190,14 @@ def test_what_was_sent_and_not_answered_expires_by_the_relays_word_alone(
                     assert await state_of(client, room) == "sending"  # nobody can know
                     await client.close()
             async with on_clock(path, clocks, relay.url) as (_, room):
+                seen = watch(room)
                 [message] = await room.chat.history()
                 await message.wait("accepted" if took else "expired", 20)
                 await room.wait_synced(20)
+                if took:
+                    assert seen.of(collab.MessageExpired) == []
+                else:
+                    assert (await seen.saw(collab.MessageExpired)).message.body == "hello"
                 assert len(relay.model.disk.log) == took
 
     run(main())

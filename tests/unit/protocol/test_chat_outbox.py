@@ -251,6 +251,14 @@ def test_a_lane_that_is_not_ours_alone_is_left(name: str) -> None:
     assert outbox.bind() == [Bind(FRESH, 1, (ident(2), ident(3)))]
 
 
+def test_a_lane_that_went_on_without_this_file_is_left_also_when_nothing_of_ours_is_open() -> None:
+    outbox = Outbox(lane_epoch=EPOCH, bound=3, waiting=[waits(7)], slots=())
+    assert entered(outbox, 4, [SlotOutcome(4, ident(99), "accepted", 8)]) == [
+        NewLane(FRESH, rolled_back=True)
+    ]
+    assert outbox.bind() == []
+
+
 @pytest.mark.parametrize("undecided", [0, 1])
 def test_a_relay_that_is_behind_gets_a_new_lane_without_blaming_this_file(undecided: int) -> None:
     slots = [slot(5)] if undecided else []

@@ -228,6 +228,7 @@ def test_marks_are_told_to_all_but_the_connection_that_made_them() -> None:
     assert chat.mark(ana, 5, 3) == Receipt("ana", 5, 3)
     assert chat.mark(ana, 4, 4) == Receipt("ana", 4, 4)
     assert chat.mark(ana, 5, 4) is None
+    assert chat.mark(ana, 3, 1) is None
     told = [receipts_for(chat, reader) for reader in (ana, anas_laptop, ben)]
     assert told == [[], [Receipt("ana", 5, 4)], [Receipt("ana", 5, 4)]]
     assert receipts_for(chat, ben) == []
