@@ -91,6 +91,23 @@ def demo(
     raise typer.Exit(status)
 
 
+@app.command()
+def status(
+    file: Annotated[Path, typer.Argument(help="A device's store file.")],
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Say what a store file holds: its rooms, and what of them waits to be sent.
+
+    Needs no lock: a program may have the file open. Nothing is changed, not even a file of an older
+    version. Whether that program is connected now is not in the file, so it is not said.
+    """
+    from collab.storage.survey import survey
+    from collab.terminal.standing import as_json, as_text
+
+    found = survey(file)
+    typer.echo(as_json(found) if json_ else as_text(found))
+
+
 def main() -> None:
     """Run the command line; an error of ours ends it with status 1 and one readable line."""
     try:

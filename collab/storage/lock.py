@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import weakref
 from typing import Final
 
@@ -23,6 +24,7 @@ from collab.storage.faults import OUT_OF_SPACE, no_room
 __all__ = ["FileLock"]
 
 SUFFIX: Final = ".lock"
+_LOOKED_AT_S: Final = (0.001, 0.01, 0.05)  # ``owner`` holds it for microseconds
 _PID_BYTES: Final = 20  # the digits of any number of 64 bits
 
 if sys.platform == "win32":
@@ -31,7 +33,7 @@ if sys.platform == "win32":
     # Windows locks are mandatory: lock a byte far behind the pid, or nobody could read the pid.
     _LOCKED_BYTE: Final = 1 << 30
 
-    def _try_lock(descriptor: int) -> bool:
+    def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -44,9 +46,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(descriptor: int) -> bool:
+    def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -86,6 +89,25 @@ class FileLock:
                 os.close(descriptor)
                 raise
             os.close(descriptor)  # its last holder removed it between our open and our lock
+
+    @staticmethod
+    def owner(path: str | os.PathLike[str]) -> str | None:
+        """Who owns the file at ``path``, as a clause; None: nobody. Makes and writes nothing.
+
+        The lock is tried for a moment, shared, and given back; who wants it then waits for that
+        (``acquire``). A pid in the file alone would prove nothing: its process may be gone.
+        """
+        real = os.path.realpath(path)
+        try:
+            descriptor = os.open(real + SUFFIX, os.O_RDONLY)
+        except OSError:  # it is not there, or this user may not see it
+            return None
+        try:
+            return None if _try_lock(descriptor, shared=True) else _owner(descriptor)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
 
     def release(self) -> None:
         """Let the lock go. Doing it again does nothing."""
@@ -130,8 +152,12 @@ def _open(path: str, what: str) -> int:
 
 
 def _take(path: str, descriptor: int, what: str) -> None:
-    if not _try_lock(descriptor):
-        raise StoreLocked(_who_has_it(path, descriptor, what))
+    for pause_s in (*_LOOKED_AT_S, None):
+        if _try_lock(descriptor):
+            return
+        if pause_s is not None:
+            time.sleep(pause_s)
+    raise StoreLocked(_who_has_it(path, descriptor, what))
 
 
 def _is_still_at(path: str, descriptor: int) -> bool:
@@ -159,16 +185,18 @@ def _record_pid(descriptor: int) -> None:
 
 
 def _who_has_it(path: str, descriptor: int, what: str) -> str:
+    return (
+        f"The {what} at {path} is in use: {_owner(descriptor)}. Nothing was read or written. Close"
+        " it there, or use another file."
+    )
+
+
+def _owner(descriptor: int) -> str:
     recorded = b""
     with contextlib.suppress(OSError):
         recorded = os.read(descriptor, _PID_BYTES)
     if recorded == str(os.getpid()).encode("ascii"):
-        owner = "this process itself has it open"
-    elif recorded.isdigit():
-        owner = f"process {recorded.decode('ascii')} has it open"
-    else:
-        owner = "another process has it open"
-    return (
-        f"The {what} at {path} is in use: {owner}. Nothing was read or written. Close it there,"
-        " or use another file."
-    )
+        return "this process itself has it open"
+    if recorded.isdigit():
+        return f"process {recorded.decode('ascii')} has it open"
+    return "another process has it open"

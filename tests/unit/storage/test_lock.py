@@ -147,3 +147,42 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="absent"):
         FileLock.acquire(tmp_path / "absent" / "a.db")
     assert not (tmp_path / "absent").exists()
+
+
+def test_the_owner_is_named_and_asking_makes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    assert FileLock.owner(path) is None
+    assert list(tmp_path.iterdir()) == []
+    with holder(path) as process:
+        assert FileLock.owner(path) == f"process {process.pid} has it open"
+    lock = FileLock.acquire(path)
+    assert FileLock.owner(path) == "this process itself has it open"
+    lock.release()
+    assert FileLock.owner(path) is None
+
+
+def test_a_lock_file_that_nobody_holds_has_no_owner(tmp_path: Path) -> None:
+    (tmp_path / "store.db.lock").write_text(str(os.getpid()))
+    assert FileLock.owner(tmp_path / "store.db") is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+def test_who_wants_the_lock_while_somebody_looks_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    path = tmp_path / "store.db"
+    looking = os.open(tmp_path / "store.db.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    slept: list[float] = []
+
+    def sleep(pause_s: float) -> None:
+        slept.append(pause_s)
+        if len(slept) == 2:
+            fcntl.flock(looking, fcntl.LOCK_UN)
+
+    monkeypatch.setattr("collab.storage.lock.time.sleep", sleep)
+    FileLock.acquire(path).release()
+    assert len(slept) == 2
+    os.close(looking)
