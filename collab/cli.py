@@ -92,6 +92,52 @@ def demo(
 
 
 @app.command()
+def chat(
+    room: Annotated[str, typer.Argument(help="Name of the room.")],
+    *,
+    relay: Annotated[
+        str | None,
+        typer.Option(envvar="COLLAB_RELAY", help="Address, such as ws://127.0.0.1:8765."),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="COLLAB_STORE",
+            help="File that keeps everything; one for each relay. Default: collab/collab.db in "
+            "this user's folder for data.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(envvar="COLLAB_NAME", help="What others see beside your identity."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token, read at each connection. Or set COLLAB_TOKEN."),
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, max=1000, help="Messages to begin with.")] = 50,
+    wait: Annotated[
+        float,
+        typer.Option(min=0.0, help="In a pipe: seconds to wait for what was sent."),
+    ] = 10.0,
+) -> None:
+    """Talk in a room, online or not. /help says what can be typed.
+
+    What was said before comes from this disk, at once. A message is saved here when it appears;
+    beside it stands how far it is: queued, sending, accepted by the relay, delivered, read. What
+    waits when you leave goes up the next time that the room is open.
+
+    Where stdin or stdout is no terminal it works in plain lines: each line of stdin is a message
+    or a command. Exit status 0: all were accepted (or nothing was sent). 3: some still wait, saved.
+    1: one was refused, expired or not taken; or a command failed.
+    """
+    from collab.terminal.run import Chat, run_chat
+
+    raise typer.Exit(run_chat(Chat(room, store, relay, name, token_file, last, wait)))
+
+
+@app.command()
 def status(
     file: Annotated[Path, typer.Argument(help="A device's store file.")],
     json_: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,

@@ -89,6 +89,19 @@ def test_engines_are_imported_in_the_engine_port_alone() -> None:
     assert not offenders
 
 
+def test_only_the_chat_at_a_terminal_imports_what_draws_it_and_only_the_command_line_that() -> None:
+    drawing = [path for path in sources("collab") if "prompt_toolkit" in roots(imports(path))]
+    assert {path.parent.name for path in drawing} == {"terminal"}
+    offenders = [
+        path
+        for path in sources("collab")
+        if any(module.startswith("collab.terminal") for module in imports(path))
+        and path.parent.name != "terminal"
+        and path.name != "cli.py"
+    ]
+    assert not offenders
+
+
 def test_the_relay_process_never_imports_an_engine() -> None:
     """Only the worker's own module may reach ``collab.crdt``."""
     offenders = [

@@ -113,7 +113,7 @@ def test_the_demo_does_not_touch_a_folder_with_files(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["status"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["chat"], ["status"]])
 def test_help_explains(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
