@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip --quiet --disable-pip-version-check install --editable . --group dev
 	touch $(STAMP)
 
-demo: $(STAMP)          ## Two programs edit one room, offline and on, are killed, and come out identical.
+demo: $(STAMP)          ## Two programs share one room, offline and on, are killed, and come out identical.
 	$(BIN)/collab demo
 
 test: $(STAMP)          ## All tests.

@@ -78,11 +78,13 @@ def demo(
     """Two programs edit one room, offline and on, are killed, and come out identical.
 
     Starts a relay and two clients, each a process of its own. They replay two real editing
-    histories (281,225 edits) into one room; their networks go away, one of them and the relay are
-    killed (SIGKILL) and started again. In the end a third, empty client joins, and all are
-    compared with what the histories' own authors ended with. Takes about 40 seconds.
+    histories (281,225 edits) into one room and send messages all the while; their networks go away,
+    one of them and the relay are killed (SIGKILL) and started again. Who was killed sends all its
+    messages again, under their ids. In the end a third, empty client joins; all are compared with
+    what the histories' own authors ended with, and every message must be everywhere once, in its
+    writer's order. Takes about 40 seconds.
 
-    Exit status 0: identical. 1: not, and the files are kept. Nothing outside a temporary folder
+    Exit status 0: so it is. 1: not, and the files are kept. Nothing outside a temporary folder
     and no network but this machine's own is used.
     """
     from collab.demo.run import Screen, run_demo

@@ -20,6 +20,11 @@ class Replica:
     edits: int = 0
     saved: int = 0
     unsent: int = 0
+    messages: int = 0
+    said: int = 0
+    repeated: int = 0
+    accepted: int = 0
+    in_order: bool | None = None  # whether all messages of all came here as they were sent
     state: str = "not started"
     alive: bool = False
     linked: bool = True
@@ -29,18 +34,21 @@ class Replica:
     bytes_down: int = 0
     converged_s: float | None = None
     clocks: str = ""  # a digest of its state vector
+    chat: str = ""  # a digest of its messages
     digests: Mapping[str, str] = field(default_factory=dict)
     synced: bool = False
 
     @property
     def finished(self) -> bool:
-        """Whether it has typed all that it will."""
-        return self.edits >= self.total
+        """Whether it has typed and said all that it will."""
+        return self.edits >= self.total and self.said >= self.messages
 
     @property
-    def content(self) -> tuple[Mapping[str, str], str] | None:
+    def content(self) -> tuple[Mapping[str, str], str, str] | None:
         """What must be equal everywhere in the end; None while it is not known or not synced."""
-        return (self.digests, self.clocks) if self.alive and self.synced and self.digests else None
+        if not (self.alive and self.synced and self.digests and self.finished):
+            return None
+        return self.digests, self.clocks, self.chat
 
 
 @dataclass(slots=True)

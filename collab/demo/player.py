@@ -3,6 +3,8 @@
 ``python -m collab.demo.player '<json of Part>'``. It prints one JSON object a line (``Report``) and
 ends, closing its store properly, when its stdin is closed: by the story or by the story's death.
 
+Beside its typing it sends messages (``talk``): each when so many edits are made, in their order.
+
 It keeps no note of how far it got; its document is the note. Edits are saved in the order in which
 they were typed, so what a kill leaves is what some beginning of the trace leaves, and comparing the
 text tells which (``traces.survived``). A counter in the document, written with each edit, would say
@@ -20,6 +22,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -27,12 +30,14 @@ from pathlib import Path
 from typing import Final
 
 import collab
+from collab.demo import talk
 from collab.demo.board import TEXTS
 from collab.demo.traces import Edit, load, survived
 from collab.protocol.backoff import BackoffSettings
 from collab.protocol.ysync import decode_state_vector
 
 ROOM: Final = "demo"
+MESSAGES: Final = "messages.json"
 _TICK_S: Final = 0.05  # between reports
 _STROKE_S: Final = 0.005  # the typist's rhythm
 _TURN_EDITS: Final = 100  # at most so many before the event loop has its turn: some milliseconds
@@ -50,8 +55,11 @@ class Part:
     """What a player is to do. ``text`` and ``trace`` are None for one that only reads.
 
     ``saved`` is how many edits it has reported as saved in an earlier life: at least these must
-    be there. ``rate`` is in edits a second. ``copies`` is a folder for the texts as it leaves them.
+    be there; ``said`` is the same of messages, of which it is to send ``messages``. ``rate`` is in
+    edits a second. ``copies`` is a folder for what it has in the end. ``name`` is its own.
     """
+
+    name: str = ""
 
     store: str = ""
     relay: str = ""
@@ -60,21 +68,31 @@ class Part:
     trace: str | None = None
     limit: int | None = None
     saved: int = 0
+    messages: int = 0
+    said: int = 0
     rate: float = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a player stands. ``digests`` come when it does not type (any more)."""
+    """How a player stands. ``digests`` come when it does not type (any more).
+
+    ``said`` are its messages up to this number on its disk, ``repeated`` those that an earlier life
+    had sent, and this one sent again; ``accepted`` those that the relay has.
+    """
 
     edits: int
     saved: int
     unsent: int
     state: str
     synced: bool
+    said: int = 0
+    repeated: int = 0
+    accepted: int = 0
     resumed: bool = False  # the first report of a life: the edits that its disk gave back
     digests: dict[str, str] = field(default_factory=dict)
     clocks: str = ""
+    chat: str = ""  # a digest of the messages that it has
     lost: str = ""  # what is wrong with what its disk gave back
 
 
@@ -95,8 +113,13 @@ class Player:
         self._trace: list[Edit] = []
         self._done = 0
         self._saved = 0
+        self._sent: list[collab.Message] = []
+        self._repeated = 0
+        self._earlier: frozenset[uuid.UUID] = frozenset()  # ids that the disk gave back
+        self._typed = asyncio.Event()
         self._changed = asyncio.Event()
         room.observe(lambda _event: self._changed.set())
+        room.chat.observe(lambda _event: self._changed.set())
 
     async def play(self) -> None:
         """Resume, type to the end, and then report until cancelled."""
@@ -111,6 +134,7 @@ class Player:
             tasks.create_task(self._keep_reporting())
             if part.text is not None:
                 tasks.create_task(self._type(part.text))
+                tasks.create_task(self._talk())
 
     async def _resume(self, name: str) -> bool:
         text = str(self._room.text(name))
@@ -121,8 +145,28 @@ class Player:
                 f"characters that the disk gave back are not what they or more of them leave"
             )
             return False
+        self._earlier = frozenset(m.id for m in await self._room.chat.history(talk.ALL))
+        lost = [number for number in range(1, self._part.said + 1) if not self._had_said(number)]
+        if lost:
+            self._report(lost=f"messages {lost} were reported as saved, and are not on the disk")
+            return False
         self._done = self._saved = count
         return True
+
+    def _had_said(self, number: int) -> bool:
+        return talk.message_id(self._part.name, number) in self._earlier
+
+    async def _talk(self) -> None:
+        """Say all that is due, from the first message on, whatever an earlier life has said."""
+        part, total = self._part, len(self._trace)
+        for number in range(1, part.messages + 1):
+            while self._done < talk.due(number, part.messages, total):
+                self._typed.clear()
+                await self._typed.wait()
+            body, name = talk.body(part.name, number), talk.message_id(part.name, number)
+            self._sent.append(await self._room.chat.send(body, id=name))
+            self._repeated += self._had_said(number)
+        self._changed.set()
 
     async def _type(self, name: str) -> None:
         text = self._room.text(name)
@@ -133,6 +177,7 @@ class Player:
             for index, deleted, inserted in self._trace[self._done : until]:
                 text.replace(index, deleted, inserted)
             self._done = max(self._done, until)
+            self._typed.set()
             await asyncio.sleep(0 if due > self._done else _STROKE_S)
         self._report()
 
@@ -150,10 +195,14 @@ class Player:
                 self._report()
                 continue
             self._changed.clear()
-            self._report(digests=self._digests(), clocks=self._clocks())
+            chat = digest(talk.dump(await self._heard()).encode())
+            self._report(digests=self._digests(), clocks=self._clocks(), chat=chat)
             with suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._changed.wait()
+
+    async def _heard(self) -> list[talk.Said]:
+        return talk.said(await self._room.chat.history(talk.ALL))
 
     def _digests(self) -> dict[str, str]:
         return {name: digest(str(self._room.text(name)).encode()) for name in TEXTS}
@@ -169,6 +218,7 @@ class Player:
         lost: str = "",
         digests: dict[str, str] | None = None,
         clocks: str = "",
+        chat: str = "",
     ) -> None:
         status, connection = self._room.status, self._client.connection
         self._say(
@@ -178,15 +228,21 @@ class Player:
                 unsent=status.pending_updates,
                 state="" if connection is None else str(connection.state),
                 synced=status.synced,
+                said=len(self._sent),
+                repeated=self._repeated,
+                accepted=sum(message.seq is not None for message in self._sent),
                 resumed=resumed,
                 lost=lost,
                 digests=digests or {},
                 clocks=clocks,
+                chat=chat,
             )
         )
 
-    def leave_copies(self) -> None:
-        """Write each text to a file, for whoever compares them."""
+    async def leave_copies(self) -> None:
+        """Write each text and all messages to files, for whoever compares them."""
+        messages = talk.dump(await self._heard())
+        (Path(self._part.copies) / MESSAGES).write_text(messages, encoding="utf-8")
         for name in TEXTS:
             path = Path(self._part.copies) / f"{name}.txt"
             path.write_text(str(self._room.text(name)), encoding="utf-8", newline="")
@@ -213,7 +269,7 @@ async def perform(part: Part) -> None:
             await leaving
         playing.cancel()
         await asyncio.wait([playing])
-        player.leave_copies()
+        await player.leave_copies()
 
 
 async def _stdin_closed() -> None:

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from collab.demo import talk
 from collab.demo.board import Board, Replica
 from collab.demo.link import Link
-from collab.demo.player import Part, Report
+from collab.demo.player import MESSAGES, Part, Report
 from collab.demo.processes import Child
 
 _START_S: Final = 30.0  # for a process to say its first word
@@ -109,6 +110,7 @@ class Stage:
         folder.mkdir(exist_ok=True)
         whole = {
             **asdict(part),
+            "name": name,
             "store": str(folder / "store.db"),
             "relay": self._links[name].url,
             "copies": str(folder),
@@ -135,6 +137,10 @@ class Stage:
         """What a client, ended by now, left as its texts."""
         folder = self._folder / name
         return {text: (folder / f"{text}.txt").read_bytes().decode() for text in texts}
+
+    def messages(self, name: str) -> list[talk.Said]:
+        """The messages that a client, ended by now, has."""
+        return talk.load((self._folder / name / MESSAGES).read_text("utf-8"))
 
     async def _listen(self, replica: Replica, child: Child) -> None:
         """Until this life of the client ends."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from collab.demo import traces
+from collab.demo import talk, traces
 from collab.demo.board import TEXTS, Board, Replica
 from collab.demo.display import Display
 from collab.demo.plan import Act, Moment, make_plan
@@ -28,11 +28,13 @@ _TRACES: Final = {"paper": traces.PAPER, "post": traces.POST}
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """How much is typed, and how fast. ``seconds`` is how long the typing takes if nothing is in
-    its way; ``limits`` are the edits of each trace, None for all."""
+    """How much is typed and said, and how fast. ``seconds`` is how long the typing takes if nothing
+    is in its way; ``limits`` are the edits of each trace, None for all; ``messages`` each client's.
+    """
 
     seconds: float
     limits: Mapping[str, int | None]
+    messages: int = 40  # of two clients: a newcomer gets all of them without asking
 
 
 FULL: Final = Cast(30.0, {"paper": None, "post": None})
@@ -96,7 +98,7 @@ class Story:
         self._plan = make_plan(self._board.seed, totals)
         for name, text in _TYPISTS.items():
             self._display.tell(f"{name} types {text!r}: {totals[name]:,} edits")
-            await self._enter(Replica(name, text, total=totals[name]))
+            await self._enter(Replica(name, text, total=totals[name], messages=self._cast.messages))
         await self._typed()
         if await self._converged(since=max(self._finished_at.values())):
             took = max(replica.converged_s or 0 for replica in self._board.replicas.values())
@@ -111,7 +113,11 @@ class Story:
         expected = {text: trace.end for text, trace in loaded.items()}
         copies = {name: self._stage.copies(name, TEXTS) for name in self._board.replicas}
         clocks = {name: replica.clocks for name, replica in self._board.replicas.items()}
-        found = self._complaints + differences(expected, copies, clocks)
+        heard = {name: self._stage.messages(name) for name in self._board.replicas}
+        sent = dict.fromkeys(_TYPISTS, self._cast.messages)
+        for name, replica in self._board.replicas.items():
+            replica.in_order = all(talk.is_in_order(by, sent[by], heard[name]) for by in sent)
+        found = self._complaints + differences(expected, copies, clocks) + talk.wrongs(sent, heard)
         return Outcome(self._board, expected, found)
 
     async def _enter(self, replica: Replica) -> None:
@@ -122,6 +128,8 @@ class Story:
                 trace=_TRACES[replica.text],
                 limit=self._cast.limits[replica.text],
                 saved=replica.saved,
+                messages=replica.messages,
+                said=replica.said,
                 rate=replica.total / self._cast.seconds,
             )
         await self._stage.start_client(replica, part)
@@ -177,8 +185,8 @@ class Story:
             raise DemoFailed(f"{name} lost what it had saved: {report.lost}")
         if report.resumed and replica.kills:
             self._display.tell(
-                f"{name} runs again: its disk gave back {report.edits:,} edits, none that was "
-                f"saved is missing"
+                f"{name} runs again: its disk gave back {report.edits:,} edits; nothing that was "
+                f"saved is missing. It sends its messages again from the first on"
             )
         before = replica.content
         link = self._stage.link(name)
@@ -187,11 +195,13 @@ class Story:
         replica.unsent, replica.state = report.unsent, report.state
         replica.synced, replica.alive = report.synced, True
         replica.digests, replica.clocks = report.digests, report.clocks
+        replica.said, replica.accepted = report.said, report.accepted
+        replica.repeated, replica.chat = report.repeated, report.chat
         if replica.content != before:
             self._content_since[name] = now
         if replica.text is not None and replica.finished and name not in self._finished_at:
             self._finished_at[name] = now
-            self._display.tell(f"{name} has typed everything")
+            self._display.tell(f"{name} has typed and said everything")
         self._follow_plan(replica)
         self._display.show(self._board)
         self._news.set()

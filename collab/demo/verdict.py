@@ -8,10 +8,11 @@ from typing import Final
 from rich import box
 from rich.table import Table
 
-from collab.demo.board import TEXTS, Board
+from collab.demo.board import TEXTS, Board, Replica
 from collab.demo.player import digest
 
 _SHOWN: Final = 12  # hexadecimal digits of a digest in the table; compared are whole texts
+_ORDER: Final[Mapping[bool | None, str]] = {True: "yes", False: "NO", None: "?"}
 _AROUND: Final = 20  # characters shown on both sides of a difference
 
 
@@ -69,12 +70,20 @@ def table(board: Board, expected: Mapping[str, str]) -> Table:
     row("times killed", [str(replica.kills) for replica in replicas], f"relay: {board.relay_kills}")
     row("bytes sent", [f"{replica.bytes_up:,}" for replica in replicas])
     row("bytes received", [f"{replica.bytes_down:,}" for replica in replicas])
+    row("messages sent", [_count(replica.said, replica) for replica in replicas])
+    row("accepted", [_count(replica.accepted, replica) for replica in replicas])
+    row("dupl. suppressed", [_count(replica.repeated, replica) for replica in replicas])
+    row("in order, once", [_ORDER[replica.in_order] for replica in replicas])
     row("converged after", [_seconds(replica.converged_s) for replica in replicas])
     for name in TEXTS:
         values = [replica.digests.get(name, "?")[:_SHOWN] for replica in replicas]
         row(f"sha256 of {name}", values, digest(expected[name].encode())[:_SHOWN])
     row("updates seen", [replica.clocks[:_SHOWN] for replica in replicas])
     return result
+
+
+def _count(value: int, replica: Replica) -> str:
+    return f"{value:,}" if replica.text is not None else "-"
 
 
 def _seconds(value: float | None) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from collab.demo import run, traces
+from collab.demo import run, talk, traces
 from collab.demo.story import Cast
 from collab.demo.traces import Trace
 
@@ -47,6 +47,11 @@ def test_a_quick_demo_ends_identical_and_cleans_up(tmp_path: Path) -> None:
         "runs again",
     ):
         assert part in done.stdout
+    rows = {line[:20].strip(): line[20:].split() for line in done.stdout.splitlines()}
+    assert rows["messages sent"] == rows["accepted"] == ["40", "40", "-"]
+    assert rows["in order, once"] == ["yes", "yes", "yes"]
+    again = rows["dupl. suppressed"]
+    assert sum(int(count) for count in again[:2]) > 0  # who was killed sent again what it had sent
     assert list(tmp_path.iterdir()) == []
 
 
@@ -61,6 +66,7 @@ def test_an_outcome_that_is_not_what_was_typed_fails_and_keeps_the_files(
         return dataclasses.replace(trace, end=wrong)
 
     monkeypatch.setattr(traces, "load", load_wrongly)  # the players' processes have theirs
+    monkeypatch.setattr(talk, "body", lambda name, number: f"{name} {number}?")
     monkeypatch.setattr(run, "QUICK", Cast(0.5, {"paper": 1000, "post": 500}))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     console = Console(file=io.StringIO(), width=200)
@@ -68,12 +74,14 @@ def test_an_outcome_that_is_not_what_was_typed_fails_and_keeps_the_files(
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert "identical" not in said
-    assert said.count("DIFFERENT: ") == 3  # A, B and C
+    assert said.count("DIFFERENT: ") == 9  # a text, A's messages, B's messages: with A, B and C
+    assert said.count("with another body") == 6
     (kept,) = tmp_path.iterdir()
     assert f"the files are in {kept}" in said
     for name in ("A", "B", "C"):
         assert (kept / name / "store.db").exists()
         assert (kept / name / "post.txt").exists()
+        assert (kept / name / "messages.json").exists()
     assert (kept / "relay" / "relay.db").exists()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import collab
+from collab.demo import talk
 from collab.demo.board import TEXTS
 from collab.demo.player import ROOM, Part, Player, Report, digest
 from collab.demo.traces import POST, load
@@ -104,5 +106,52 @@ def test_one_that_only_reads_says_what_it_has(tmp_path: Path) -> None:
     async def main() -> None:
         heard = await reports(tmp_path / "store.db", Part(), lambda report: bool(report.digests))
         assert heard[-1].digests == {name: digest(b"") for name in TEXTS}
+
+    run(main())
+
+
+TALKING = Part(text="post", trace=POST, limit=LIMIT, rate=1e9, name="A", messages=5)
+
+
+def all_said(report: Report) -> bool:
+    return report.said == TALKING.messages and bool(report.digests)
+
+
+async def stored(store: Path) -> list[tuple[str, str]]:
+    async with collab.open(store) as client:
+        found = await (await client.room(ROOM)).chat.history()
+        return [(message.body, str(message.state)) for message in found]
+
+
+def test_it_sends_its_messages_in_order_beside_its_typing(tmp_path: Path) -> None:
+    async def main() -> None:
+        heard = await reports(tmp_path / "store.db", TALKING, all_said)
+        assert (heard[-1].repeated, heard[-1].accepted) == (0, 0)
+        assert await stored(tmp_path / "store.db") == [
+            (talk.body("A", number), "queued") for number in range(1, 6)
+        ]
+
+    run(main())
+
+
+def test_another_life_sends_them_all_again_and_each_comes_out_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        await reports(tmp_path / "store.db", replace(TALKING, messages=3), lambda r: r.said == 3)
+        heard = await reports(tmp_path / "store.db", replace(TALKING, said=3), all_said)
+        assert not any(report.lost for report in heard)
+        assert heard[-1].repeated == 3
+        assert [body for body, _ in await stored(tmp_path / "store.db")] == [
+            talk.body("A", number) for number in range(1, 6)
+        ]
+
+    run(main())
+
+
+def test_it_says_which_messages_are_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        await reports(tmp_path / "store.db", replace(TALKING, messages=3), lambda r: r.said == 3)
+        part = replace(TALKING, said=5)
+        (said,) = await reports(tmp_path / "store.db", part, lambda report: True)
+        assert "messages [4, 5] were reported as saved" in said.lost
 
     run(main())

@@ -43,6 +43,8 @@ def test_the_table_fits_a_terminal_of_eighty_columns() -> None:
     for name in "ABC":
         replica = Replica(name, "paper", total=259_778, edits=259_778, converged_s=12.345)
         replica.bytes_up = replica.bytes_down = 12_345_678
+        replica.said = replica.accepted = replica.repeated = 40
+        replica.in_order = name != "C"
         replica.digests, replica.clocks = {"paper": "a" * 64, "post": "b" * 64}, "c" * 64
         board.replicas[name] = replica
     console = Console(file=io.StringIO(), width=80)
@@ -50,5 +52,15 @@ def test_the_table_fits_a_terminal_of_eighty_columns() -> None:
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert "…" not in shown
-    for part in ("replica C", "259,778", "12.35 s", "relay: 1", "aaaaaaaaaaaa", "cccccccccccc"):
+    for part in (
+        "replica C",
+        "259,778",
+        "12.35 s",
+        "relay: 1",
+        "dupl. suppressed",
+        "yes",
+        "NO",
+        "aaaaaaaaaaaa",
+        "cccccccccccc",
+    ):
         assert part in shown
