@@ -62,6 +62,21 @@ MARK_EVERY_MS: Final = 1_000  # receipts of a room, whatever the pace of its mes
 CLOCK_SLACK_MS: Final = 24 * 3_600_000  # how far a wall clock may jump while the device is off
 FETCH_TIMEOUT_S: Final = 10.0  # then history shows a gap
 
+# --- broadcasts and calls
+MAX_CAST_BYTES: Final = (
+    32 * KIB
+)  # a caret, a stroke, a signal; longer things belong in the document
+MAX_WAITING_CASTS: Final = 256  # of one connection: a slow reader skips what is out of date
+MAX_WAITING_CAST_BYTES: Final = MIB  # and their bytes, as one may have 32 KiB
+CASTS_PER_S: Final = 50.0  # of one connection: strokes and carets at the pace of a screen
+CAST_BURST: Final = 100  # what may come at once after a pause
+CAST_BYTES_PER_S: Final = 512.0 * KIB  # every one of them goes to everybody in the room
+CAST_BYTES_BURST: Final = MIB
+MAX_SERVICE_BYTES: Final = 255  # a name, as of a room
+MAX_CALL_BYTES: Final = 192 * KIB  # with its service it fits one frame
+MAX_ANSWER_BYTES: Final = MIB  # a translated page; a connection may have one of each call in memory
+MAX_CALLS_PER_CONNECTION: Final = 16  # at work or not told yet; what a program's screen waits for
+
 # --- a client's sync
 MAX_HELD_BYTES: Final = 4 * MIB  # updates waiting for a predecessor; more: ask for all again
 MAX_HELD_UPDATES: Final = 10_000

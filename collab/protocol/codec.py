@@ -63,6 +63,20 @@ def is_user(value: object) -> bool:
     return type(value) is str and len(value.encode()) <= limits.MAX_USER_BYTES
 
 
+def is_service(value: object) -> bool:
+    """Whether ``value`` may name a service: 1–255 bytes of UTF-8."""
+    if type(value) is not str:
+        return False
+    try:
+        return 0 < len(value.encode()) <= limits.MAX_SERVICE_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_bytes_up_to(most: int) -> Check:
+    return lambda value: type(value) is bytes and len(value) <= most
+
+
 def _is_token(value: object) -> bool:
     return value is None or (type(value) is str and len(value.encode()) <= limits.MAX_TOKEN_BYTES)
 
@@ -123,12 +137,17 @@ _CHECKS: Final[dict[str, Check]] = {
     "confirm": _is_bool,
     "newest": _is_bool,
     "outcomes": _is_bytes,
+    "service": is_service,
+    "sender": is_user,
+    "payload": _is_bytes_up_to(limits.MAX_CAST_BYTES),
 }
 _ID_CHECKS: Final[dict[type[Frame], dict[str, Check]]] = {
     frames.Welcome: {"generation": is_id},
     frames.Join: {"epoch": _is_optional_id, "generation": is_id},
     frames.Joined: {"epoch": is_id},
     frames.Enter: {"generation": is_id},
+    frames.Call: {"payload": _is_bytes_up_to(limits.MAX_CALL_BYTES)},
+    frames.Answer: {"payload": _is_bytes_up_to(limits.MAX_ANSWER_BYTES)},
 }
 
 _Shape = tuple[type[Frame], tuple[tuple[str, Check], ...]]
@@ -251,6 +270,32 @@ def unpack_map(data: bytes) -> dict[str, Any] | None:
     except (ValueError, msgpack.UnpackException, RecursionError):
         return None
     return values if type(values) is dict else None
+
+
+def pack_value(value: object) -> bytes:
+    """A program's own value as bytes; a tuple comes out as a list.
+
+    Raises TypeError, ValueError or OverflowError for what msgpack cannot carry there and back.
+    """
+    packed: bytes = msgpack.packb(value)
+    unpack_value(packed)
+    return packed
+
+
+def unpack_value(data: bytes) -> Any:
+    """The value in ``data``. Raises ValueError if it is none, or one that Python has not."""
+    size = len(data)
+    try:
+        return msgpack.unpackb(
+            data, raw=False, strict_map_key=False, ext_hook=_refuse_ext, max_ext_len=0,
+            max_array_len=size, max_map_len=size, max_str_len=size, max_bin_len=size,
+        )  # fmt: skip
+    except (msgpack.UnpackException, RecursionError, TypeError) as error:
+        raise ValueError(f"no value that msgpack carries: {error or 'too deep'}") from error
+
+
+def _refuse_ext(code: int, _data: bytes) -> object:
+    raise ValueError(f"an extension type ({code})")
 
 
 def parts(encoded: bytes, stream: int) -> Iterator[bytes]:

@@ -40,6 +40,18 @@ def is_transient(code: str) -> bool:
     return code in (Code.BUSY, Code.QUARANTINED)
 
 
+class AnswerCode(StrEnum):
+    """What became of a call; an application may refuse with codes of its own."""
+
+    DONE = "done"
+    UNKNOWN_SERVICE = "unknown_service"
+    FORBIDDEN = "forbidden"
+    INVALID = "invalid"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    BUSY = "busy"
+
+
 class Close(IntEnum):
     """Close codes: 44xx are permanent, 45xx and 1011–1013 are transient."""
 
@@ -391,12 +403,59 @@ class Receipts(Frame):
     data: bytes
 
 
+# --- broadcasts and calls
+
+
+@dataclass(frozen=True, slots=True)
+class Cast(Frame):
+    """Client: tell everybody else who is in the room now. Nothing of it is kept."""
+
+    TAG: ClassVar[int] = 30
+    channel: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Frame):
+    """Client: ask a service of the application at the relay. ``request`` is used once."""
+
+    TAG: ClassVar[int] = 31
+    channel: int
+    request: int
+    service: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Frame):
+    """Relay: what became of a Call; ``payload`` is the value if ``code`` is "done"."""
+
+    TAG: ClassVar[int] = 32
+    channel: int
+    request: int
+    code: str
+    reason: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast(Frame):
+    """Relay: somebody else's Cast, and whose it is."""
+
+    TAG: ClassVar[int] = 38
+    channel: int
+    sender: str
+    payload: bytes
+
+
 FROM_CLIENT: Final = (
     Hello, Join, Leave, Update, Offer, Awareness, Ping, Part,
     Enter, Send, Skip, Fetch, Mark,
+    Cast, Call,
 )  # fmt: skip
 FROM_RELAY: Final = (
     Welcome, Joined, Denied, Left, Updates, Difference, Ack, Resync, Refused, Awareness, Pong, Part,
     Entered, Outcome, Expected, Messages, Page, Receipts,
+    Answer, Broadcast,
 )  # fmt: skip
-IN_PARTS: Final = (Join, Joined, Update, Offer, Updates, Difference, Resync)
+IN_PARTS: Final = (Answer, Join, Joined, Update, Offer, Updates, Difference, Resync)

@@ -17,7 +17,9 @@ from collab.protocol.codec import (
     decode_from_relay,
     encode,
     is_room_name,
+    pack_value,
     parts,
+    unpack_value,
 )
 from collab.protocol.frames import Frame, Part
 
@@ -41,6 +43,8 @@ FROM_CLIENT: list[Frame] = [
     frames.Skip(3, 5, ID),
     frames.Fetch(3, 1, 0, 7, True),
     frames.Mark(3, 7, 6),
+    frames.Cast(3, b"\xc0"),
+    frames.Call(3, TOP, "übersetzen", b"\xc0"),
 ]
 FROM_RELAY: list[Frame] = [
     frames.Welcome(1, ID, ID, ID),
@@ -61,6 +65,8 @@ FROM_RELAY: list[Frame] = [
     frames.Messages(3, 6, 7, b"\x90"),
     frames.Page(3, 1, 6, 7, 1, b"\x90"),
     frames.Receipts(3, b"\x90"),
+    frames.Answer(3, 1, "done", "", b"\xc0"),
+    frames.Broadcast(3, "ana", b"\xc0"),
 ]
 
 CLIENTS: list[type[Frame]] = list(frames.FROM_CLIENT)
@@ -85,6 +91,9 @@ BAD: dict[str, list[Any]] = {
     "meta": [*NOT_BYTES, bytes(limits.MAX_META_BYTES + 1)],
     "body": [b"", None, 1, [], "x" * (limits.MAX_BODY_BYTES + 1), "é" * 16_385],
     "ttl_ms": [-1, 2**63, 1.0, True, "1", b"1"],
+    "sender": [b"ana", None, 1, [], "x" * (limits.MAX_USER_BYTES + 1), "é" * 128],
+    "service": ["", b"x", None, 1, [], "x" * (limits.MAX_SERVICE_BYTES + 1), "é" * 128],
+    "payload": [*NOT_BYTES, bytes(limits.MAX_ANSWER_BYTES + 1)],
     "user": [b"ana", None, 1, [], "x" * (limits.MAX_USER_BYTES + 1), "é" * 128],
     "confirm": [0, 1, None, "true"],
     "newest": [0, 1, None, "true"],
@@ -235,6 +244,86 @@ def test_a_room_name_has_1_to_255_bytes_and_no_control_characters() -> None:
         assert not is_room_name(bad)
 
 
+# Payloads
+
+
+@pytest.mark.parametrize(
+    ("frame", "most"),
+    [
+        (frames.Cast(3, b""), limits.MAX_CAST_BYTES),
+        (frames.Broadcast(3, "u" * 255, b""), limits.MAX_CAST_BYTES),
+        (frames.Call(TOP, TOP, "s" * 255, b""), limits.MAX_CALL_BYTES),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_payload_may_fill_its_bound_in_one_frame_and_not_a_byte_more(
+    frame: Frame, most: int
+) -> None:
+    full = replace(frame, payload=bytes(most))  # type: ignore[call-arg]
+    assert decode(full, encode(full)) == full
+    assert len(encode(full)) <= limits.MAX_FRAME_BYTES
+    with pytest.raises(BadFrame, match="payload is malformed"):
+        decode(full, encode(replace(frame, payload=bytes(most + 1))))  # type: ignore[call-arg]
+
+
+def test_an_answer_may_fill_its_bound_in_parts_and_not_a_byte_more() -> None:
+    def come(size: int) -> list[Frame | None]:
+        answer, reassembly = frames.Answer(3, 1, "done", "", bytes(size)), Reassembly(
+            decode_from_relay
+        )  # fmt: skip
+        return [reassembly.add(piece) for piece in pieces_of(answer, 1)]
+
+    assert come(limits.MAX_ANSWER_BYTES)[-1] == frames.Answer(
+        3, 1, "done", "", bytes(limits.MAX_ANSWER_BYTES)
+    )
+    with pytest.raises(BadFrame, match="payload is malformed"):
+        come(limits.MAX_ANSWER_BYTES + 1)
+
+
+VALUES: list[Any] = [
+    None, True, 0, -(2**63), 2**64 - 1, 1.5, "", "你好 📊", b"\0", [], {}, [[1], {"a": [None]}],
+    {1: "a", None: "b", b"k": 2.5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_comes_out_as_it_went_in(value: Any) -> None:
+    assert unpack_value(pack_value(value)) == value
+
+
+def test_a_tuple_comes_out_as_a_list() -> None:
+    assert unpack_value(pack_value((1, (2,)))) == [1, [2]]
+
+
+def endless() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, 2}, 2**64, "\ud800", {(1,): 2}, endless(), msgpack.ExtType(1, b""),
+     msgpack.Timestamp(1)],
+    ids=["object", "set", "big", "half a pair", "key", "endless", "extension", "timestamp"],
+)  # fmt: skip
+def test_what_does_not_come_out_again_is_not_packed(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        pack_value(value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xc1", b"\xc0\xc0", b"\x91", b"\x81\x90\x01", b"\x81\x80\x01", b"\xa1\xff",
+     b"\xd4\x01\x01", b"\xc7\x00\x01", b"\xd6\xff\0\0\0\0", b"\xdd\xff\xff\xff\xff",
+     b"\xc6\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\x91" * 100_000],
+    ids=lambda data: data[:8].hex(),
+)  # fmt: skip
+def test_bytes_that_are_no_value_are_a_value_error_and_nothing_else(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the reasons are msgpack's
+        unpack_value(data)
+
+
 # Parts
 
 
@@ -283,6 +372,8 @@ def test_only_frames_that_can_be_long_may_come_in_parts(kind: type[Frame]) -> No
     examples = {type(frame): frame for frame in [*FROM_RELAY, *FROM_CLIENT]}
     frame = examples[kind]
     long = {"state_vector", "update", "data"} & {field.name for field in fields(kind)}
+    if kind is frames.Answer:  # no other payload may be longer than a frame
+        long = {"payload"}
     for name in long:
         frame = replace(frame, **{name: bytes(300_000)})
     decode_whole = decode_from_client if kind in frames.FROM_CLIENT else decode_from_relay
