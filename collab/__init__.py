@@ -57,6 +57,7 @@ from collab.message import Message
 from collab.protocol.gaps import Gap
 from collab.protocol.message_state import MessageState
 from collab.room import Room, Status
+from collab.room_live import Broadcast
 from collab.storage.message_acts import OutboxCaps
 from collab.template import Template
 from collab.text import RelativePosition, Text, TextChanged
@@ -66,6 +67,7 @@ __all__ = [
     "BadFrame",
     "BadMessage",
     "BadUpdate",
+    "Broadcast",
     "Chat",
     "ChatEvent",
     "Client",

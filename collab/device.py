@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from collab.crdt.replica import CallSoon
@@ -68,3 +69,4 @@ class Device:
     retry_pauses_s: Sequence[float]
     outbox: OutboxCaps
     uplink: Uplink | None = None
+    requests: Iterator[int] = field(default_factory=lambda: count(1))  # numbers of calls

@@ -173,6 +173,14 @@ class Link:
         frame = room.chat.next_frame()
         return None if frame is None else encode(frame)
 
+    def _next_of_live(self, name: str) -> bytes | None:
+        """The next call or broadcast of the room of this name."""
+        room = self._open.get(name)
+        if room is None:
+            self._outgoing.detach(("live", name))
+            return None
+        return room.live.next_frame()
+
     # The socket
 
     async def _read(self) -> None:
@@ -196,6 +204,7 @@ class Link:
                 await room.receive(frame, self._generation)
                 name = room.name
                 self._outgoing.attach(("chat", name), lambda: self._next_of_chat(name))
+                self._outgoing.attach(("live", name), lambda: self._next_of_live(name))
                 self.wake.set()
             case frames.Denied():
                 await self._refused_room(self._answer_to(frame.request), frame)
@@ -224,6 +233,10 @@ class Link:
                 room = self._channels.get(channel)
                 if room is not None:
                     await room.chat.receive(frame)
+            case frames.Broadcast(channel=channel) | frames.Answer(channel=channel):
+                room = self._channels.get(channel)
+                if room is not None:
+                    room.live.receive(frame)
             case _:
                 raise BadFrame(f"{type(frame).__name__} is not allowed now")
 

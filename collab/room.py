@@ -25,6 +25,7 @@ from collab.local_room import LocalRoom
 from collab.presence import Presence
 from collab.protocol.gaps import Gap
 from collab.room_chat import RoomChat
+from collab.room_live import Broadcast
 from collab.room_sync import RoomSync
 from collab.storage.documents import RoomRow, Stored
 from collab.storage.messages import StoredChat
@@ -178,6 +179,45 @@ class Room:
                     await self._local.change()
         except TimeoutError as error:
             raise TimeoutError(self._why_not_synced(timeout)) from error
+
+    # --- what needs the relay now ----------------------------------------------------------------
+
+    async def broadcast(self, payload: Any) -> None:
+        """Tell ``payload`` to everybody else who is in the room now, and keep nothing of it.
+
+        To other devices of this user too, never back to this one. ``payload`` is any value that
+        msgpack carries, at most ``limits.MAX_CAST_BYTES`` when packed; a tuple comes as a list.
+        There is no acknowledgement: to whom the network or this device is slow the oldest are not
+        sent, and above ``limits.CASTS_PER_S`` the relay drops them. What must arrive is a message,
+        or an edit.
+
+        Raises :class:`OfflineError` at once if the room is not open at a relay, and
+        :class:`ReadOnly`, :class:`BadMessage` or :class:`TooLarge`; nothing is queued then.
+        """
+        self._check()
+        self._sync.live.broadcast(payload)
+
+    def on_broadcast(self, callback: Callable[[Broadcast], object]) -> Subscription:
+        """Call ``callback(broadcast)`` on the event loop for everything that others broadcast."""
+        self._check()
+        return self._sync.live.observers.add(callback)
+
+    async def call(self, service: str, payload: Any = None, timeout: float | None = 30.0) -> Any:
+        """Ask a service of the application at the relay; what it answers.
+
+        ``payload`` is any value that msgpack carries, at most ``limits.MAX_CALL_BYTES`` when
+        packed. ``timeout`` is in seconds. Nothing about a call is stored, here or there, and it is
+        not tried again. To cancel this forgets the call; the service may go on.
+
+        Raises :class:`OfflineError` at once if the room is not open at a relay, and also if it is
+        lost before the answer: then it is not known whether the call was carried out; so with
+        :class:`Closed` if the room is closed meanwhile, and with TimeoutError. Raises
+        :class:`Rejected` if it is refused: ``.code`` is ``unknown_service``, ``forbidden``,
+        ``invalid``, ``failed``, ``timeout`` or ``busy`` (the last two are ``.retryable``), or a
+        word of the application's own. :class:`BadMessage` or :class:`TooLarge`: nothing was sent.
+        """
+        self._check()
+        return await self._sync.live.call(service, payload, timeout)
 
     # --- when its history and the relay's have parted --------------------------------------------
 

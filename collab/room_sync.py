@@ -22,6 +22,7 @@ from collab.protocol.losses import Lack, was_lost
 from collab.protocol.position import NOWHERE
 from collab.protocol.update import Coverage, Walk, decode_awareness, decode_state_vector, walk
 from collab.room_chat import RoomChat
+from collab.room_live import RoomLive
 from collab.storage.documents import RoomRow, Stored
 
 __all__ = ["RoomSync"]
@@ -53,6 +54,7 @@ class RoomSync:
             unacked=[Row(number, data) for number, data in stored.unacked],
         )
         self.chat: Final = chat
+        self.live: Final = RoomLive(device, name)
         self._device = device
         self._local = local
         self._is_aside = False
@@ -93,6 +95,7 @@ class RoomSync:
     def join(self, request: int) -> frames.Join:
         """The frame that opens the room, on a fresh connection or again on this one."""
         self.chat.detach()
+        self.live.detach()
         return self.machine.join(request, self.name)
 
     def next_frame(self) -> frames.Frame | None:
@@ -129,6 +132,7 @@ class RoomSync:
                 self._carry_out(machine.joined(frame, generation, unsaved=self._has_unsaved))
                 if machine.phase is Phase.OPEN:
                     self.chat.joined(frame.channel, generation)
+                    self.live.joined(frame.channel, machine.access)
                 announcement = self.presence.announcement()
                 if announcement is not None:
                     self._send_presence(announcement)
@@ -147,6 +151,7 @@ class RoomSync:
         """The connection is gone."""
         self.machine.detach()
         self.chat.detach()
+        self.live.detach()
         self.presence.alone()
         self._local.changed()
 
@@ -170,6 +175,7 @@ class RoomSync:
         if self._device.uplink is not None:
             self._device.uplink.leave(self)
         self.presence.close()
+        self.live.end()
 
     # What the machine decided
 
@@ -242,6 +248,7 @@ class RoomSync:
 
     def _denied(self, frame: frames.Denied | frames.Left) -> None:
         self.presence.alone()
+        self.live.detach()
         if frame.code == frames.Code.DELETED:
             self._carry_out(self.machine.deleted(unsaved=self._has_unsaved))
             return
@@ -292,6 +299,7 @@ class RoomSync:
         self.error = error
         self.presence.alone()
         self.chat.detach()
+        self.live.detach()
         if self._device.uplink is not None:
             self._device.uplink.leave(self)
         self._local.observers.emit(Failed(error))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from collab.fault_proxy import Direction, FaultProxy, Portal
 
 if TYPE_CHECKING:
     from collab_server.app import Relay
+    from collab_server.services import Service
     from collab_server.settings import Settings
 
 __all__ = ["Direction", "FaultProxy", "Portal", "TestRelay", "proxy", "relay"]
@@ -54,10 +55,13 @@ class TestRelay:
 
 
 @asynccontextmanager
-async def relay(data: Path | None = None) -> AsyncIterator[TestRelay]:
+async def relay(
+    data: Path | None = None, *, services: Mapping[str, Service] | None = None
+) -> AsyncIterator[TestRelay]:
     """A relay for this test, open to this machine, on a port that the system chooses.
 
-    Its log is in ``data``, or in a folder that is gone afterwards.
+    Its log is in ``data``, or in a folder that is gone afterwards. ``services`` are what
+    ``room.call`` reaches.
     """
     try:
         from collab_server.app import Relay
@@ -73,7 +77,7 @@ async def relay(data: Path | None = None) -> AsyncIterator[TestRelay]:
         url, port = address(probe), probe.getsockname()[1]
         probe.close()
         settings = Settings(data=data, open=True, port=port)
-        app = Relay(settings)
+        app = Relay(settings, services=services)
         async with app.lifespan():
             running = TestRelay(url, settings, app)
             await running._start()

@@ -9,7 +9,7 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
@@ -34,6 +34,7 @@ from collab_server.log.sqlite import SqliteLog
 from collab_server.replicas import Contents, Replicas
 from collab_server.room_handle import RoomHandle
 from collab_server.rooms import Rooms
+from collab_server.services import Service, Services
 from collab_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Relay:
 
     Mount ``routes`` and enter ``lifespan``: a mounted application does not run its own. Raises
     :class:`collab.LocalError` when there are no rights: it denies by default. ``on_message`` is
-    asked about every message before it is taken in (see ``hooks``).
+    asked about every message before it is taken in (see ``hooks``). ``services`` are what devices
+    may call by name (see ``services``).
     """
 
     def __init__(
@@ -57,10 +59,14 @@ class Relay:
         authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
         on_message: OnMessage | None = None,
+        services: Mapping[str, Service] | None = None,
     ) -> None:
         self._settings = settings
         self._rights = rights_of(settings, authenticate, authorize)
         self._hooks = None if on_message is None else Hooks(on_message, settings.hook_timeout_s)
+        self._services = Services(
+            services or {}, timeout_s=settings.call_timeout_s, max_calls=settings.max_calls
+        )
         self._shared: Shared | None = None
         self.routes: list[BaseRoute] = [
             WebSocketRoute("/sync", self._sync),
@@ -94,8 +100,9 @@ class Relay:
                 stack.push_async_callback(replicas.close)
                 rooms = await stack.enter_async_context(Rooms(log, replicas, settings))
                 chats = await stack.enter_async_context(Chats(log.chat, rooms, settings))
+                stack.push_async_callback(self._services.close)
                 self._shared = Shared(
-                    settings, self._rights, log, rooms, chats, self._hooks, Fence()
+                    settings, self._rights, log, rooms, chats, self._hooks, Fence(), self._services
                 )
                 try:
                     yield

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from collab import limits
 from collab.errors import BadMessage, Closed, IdConflict, LocalError, TooLarge
+from collab.payload import pack_payload
 from collab.protocol.codec import is_body, is_meta, is_user, pack_map
 from collab.protocol.message_id import RANDOM_BYTES, make_id
 from collab.protocol.messages import OutcomeCode, SlotOutcome
@@ -69,6 +70,26 @@ class RoomHandle:
         finally:
             shared.rooms.release(loaded)
 
+    async def broadcast(self, payload: object, *, sender: str) -> None:
+        """Tell ``payload`` to every device that is in the room now; nothing of it is kept.
+
+        ``sender`` is who they are told it is from. ``payload`` is any value that msgpack carries,
+        at most ``limits.MAX_CAST_BYTES`` when packed. Nobody waits for a slow device: the oldest
+        are dropped. Stock Yjs providers do not hear it.
+
+        Raises :class:`collab.TooLarge` or :class:`collab.BadMessage`, and has told nobody.
+        """
+        shared = self._shared()
+        packed = pack_payload(payload, limits.MAX_CAST_BYTES, "a broadcast")
+        if not _is_sender(sender):
+            raise BadMessage(
+                f"A sender is text of at most {limits.MAX_USER_BYTES} bytes, and {sender!r:.80} "
+                f"is not. Nobody was told."
+            )
+        loaded = shared.rooms.named(self.name)
+        if loaded is not None:
+            loaded.audience.tell(packed, sender)
+
     async def delete(self) -> None:
         """Delete the room; nobody can undo that. Durable when this returns.
 
@@ -82,6 +103,13 @@ class RoomHandle:
         does not run; :class:`collab.Closed` if the relay is stopped before the outcome is known.
         """
         await self._shared().rooms.delete(self.name, now_ms=time.time_ns() // 1_000_000)
+
+
+def _is_sender(sender: str) -> bool:
+    try:
+        return is_user(sender)
+    except UnicodeEncodeError:
+        return False
 
 
 def _offered(body: str, meta: Mapping[str, object] | None, sender: str) -> Offered:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from collab import limits
 from collab.errors import Closed, LocalError
 from collab.protocol.update import Walk, merge, walk
+from collab_server.audience import Audience
 from collab_server.chat import Chat
 from collab_server.loading import EMPTY_UPDATE, coverage_of, last_offset, room_of
 from collab_server.log.port import Log, RoomDeleted
@@ -39,6 +40,7 @@ class Loaded:
 
     room: Room
     chat: Chat = field(init=False)
+    audience: Audience = field(init=False)
     presence: Presence = field(default_factory=Presence)
     users: int = 0  # connections that hold it
     compacting: asyncio.Task[None] | None = None
@@ -46,6 +48,7 @@ class Loaded:
 
     def __post_init__(self) -> None:
         self.chat = Chat(self.room.channel)
+        self.audience = Audience(self.room.channel)
 
 
 class Rooms:
@@ -157,6 +160,10 @@ class Rooms:
     def loaded(self, room_id: int) -> Loaded | None:
         """The room of this id, if it is in memory."""
         return self._by_id.get(room_id)
+
+    def named(self, name: str) -> Loaded | None:
+        """The room of this name, if it is in memory: if anybody is in it, it is."""
+        return self._loaded.get(name)
 
     def release(self, loaded: Loaded) -> None:
         """Give a held room back."""

@@ -38,6 +38,8 @@ class Settings:
     message_retention_s: float = 30 * 24 * 3600.0
     max_messages_per_room: int = 100_000
     hook_timeout_s: float = 5.0  # what on_message has for one message
+    call_timeout_s: float = 25.0  # what a service has; a caller waits 30 s and so hears why
+    max_calls: int = 256  # of services, at work at once
 
     def __post_init__(self) -> None:
         if self.open and not is_loopback(self.host):

@@ -8,7 +8,7 @@ import os
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from collab.protocol.backoff import BackoffSettings
 from collab.protocol.codec import Reassembly, decode_from_client, decode_from_relay, encode, parts
 from collab_server.app import Relay
 from collab_server.auth import Authenticate, Authorize
+from collab_server.services import Service
 from collab_server.serving import served
 from collab_server.settings import Settings
 
@@ -101,11 +102,12 @@ async def running(
     *,
     authenticate: Authenticate | None = None,
     authorize: Authorize | None = None,
+    services: Mapping[str, Service] | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[str, Relay]]:
     """A relay in this event loop, on a port that the system chose: its address, and itself."""
     chosen = Settings(data=data, port=0, open=authenticate is None, **settings)
-    relay = Relay(chosen, authenticate=authenticate, authorize=authorize)
+    relay = Relay(chosen, authenticate=authenticate, authorize=authorize, services=services)
     async with served(relay, chosen) as url:
         yield url, relay
 

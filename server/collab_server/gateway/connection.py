@@ -19,6 +19,7 @@ from collab_server.gateway.websocket import EXTENSION, BoundedWebSocket
 from collab_server.hooks import Hooks
 from collab_server.log.port import Log
 from collab_server.rooms import Loaded, Rooms
+from collab_server.services import Services
 from collab_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Shared:
     chats: Chats
     hooks: Hooks | None
     fence: Fence
+    services: Services
     connections: set[Connection] = field(default_factory=set)
 
 

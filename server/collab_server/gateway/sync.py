@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from collab_server.gateway.connection import (
     send,
     wake_all,
 )
+from collab_server.gateway.live import ConnectionLive, LiveFrame
 from collab_server.log.port import RoomDeleted
 from collab_server.presence import Seat
 from collab_server.replicas import Quarantined, ReplicaFailed, WorkerDied
@@ -69,6 +71,7 @@ class SyncConnection:
         self._outgoing = Outgoing()
         self._chat: ConnectionChat
         self._chat_is_next = False
+        self._live: ConnectionLive
         self._reassembly = Reassembly(decode_from_client)
         self._channels: dict[int, Channel] = {}
         self._in_order: dict[int, deque[bytes]] = {}  # JOINED and LEFT of a channel
@@ -154,6 +157,15 @@ class SyncConnection:
                     wake=self._wake.set,
                     overtaken=self._overtaken,
                 )
+                self._live = ConnectionLive(
+                    self._shared.services,
+                    user=self._user,
+                    tasks=tasks,
+                    wake=self._wake.set,
+                    now=time.monotonic(),
+                )
+                self._outgoing.attach("casts", self._live.next_cast)
+                self._outgoing.attach("answers", self._live.next_answer)
                 tasks.create_task(self._write())
                 tasks.create_task(self._read(tasks))
                 tasks.create_task(self._recheck())
@@ -185,8 +197,14 @@ class SyncConnection:
                 frame = self._reassembly.add(frame)
             if frame is not None:
                 await self._handle(frame, tasks)
-            while len(self._outgoing) >= limits.MAX_CONTROL_FRAMES or self._chat.is_full:
+            while self._is_full:
                 await self._progress()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether so much waits to be sent that nothing more is read."""
+        many = len(self._outgoing) >= limits.MAX_CONTROL_FRAMES
+        return many or self._chat.is_full or self._live.is_full
 
     async def _progress(self) -> None:
         self._sent.clear()
@@ -200,6 +218,8 @@ class SyncConnection:
                 self._announce(frame)
             case frames.Enter() | frames.Send() | frames.Skip() | frames.Fetch() | frames.Mark():
                 await self._converse(frame)
+            case frames.Cast() | frames.Call():
+                self._speak(frame)
             case frames.Ping():
                 self._answer(frames.Pong(frame.number))
             case frames.Join():
@@ -272,6 +292,11 @@ class SyncConnection:
         if isinstance(frame, frames.Send | frames.Skip):
             await self._shared.log.wait_for_room()
 
+    def _speak(self, frame: LiveFrame) -> None:
+        channel = self._channels.get(frame.channel)
+        if channel is not None:
+            self._live.handle(frame, channel.reader.access, time.monotonic())
+
     # Rooms
 
     async def _join(self, frame: frames.Join, tasks: asyncio.TaskGroup) -> None:
@@ -312,6 +337,7 @@ class SyncConnection:
         channel = Channel(loaded, reader, loaded.presence.join(self._user.sub))
         reader.on_deleted = lambda: self._end(channel, Code.DELETED, ROOM_DELETED)
         self._channels[room.channel] = channel
+        self._live.open(loaded)
         self._answer_in_order(
             room.channel,
             frames.Joined(
@@ -359,6 +385,7 @@ class SyncConnection:
         loaded = channel.loaded
         del self._channels[loaded.room.channel]
         self._chat.drop(loaded.room.channel)
+        self._live.drop(loaded.room.channel)
         loaded.room.leave(channel.reader)
         if loaded.presence.leave(channel.seat):
             wake_all(loaded)
