@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,7 +54,7 @@ class RoomLive:
         self._channel: int | None = None
         self._access = Access.NONE
         self._casts = WaitingCasts()
-        self._to_send: deque[frames.Call] = deque()
+        self._to_send: dict[int, frames.Call] = {}  # by request, in their order
         self._calls: dict[int, asyncio.Future[tuple[frames.Answer, Any]]] = {}
 
     # For the connection
@@ -71,8 +70,11 @@ class RoomLive:
 
     def next_frame(self) -> bytes | None:
         """The next frame that goes up, encoded, or None: calls first, as somebody waits."""
-        if self._to_send:
-            return encode(self._to_send.popleft())
+        while self._to_send:
+            request = next(iter(self._to_send))
+            frame = self._to_send.pop(request)
+            if not self._calls[request].done():  # else its caller is about to go
+                return encode(frame)
         return self._casts.next()
 
     def receive(self, frame: frames.Broadcast | frames.Answer) -> None:
@@ -117,14 +119,14 @@ class RoomLive:
         channel = self._open_channel("call")
         request = next(self._device.requests)
         answered = self._calls[request] = asyncio.get_running_loop().create_future()
-        self._to_send.append(frames.Call(channel, request, service, packed))
+        self._to_send[request] = frames.Call(channel, request, service, packed)
         self._wake()
         try:
             async with asyncio.timeout(timeout):
                 answer, value = await answered
         finally:
             del self._calls[request]
-            self._forget(request)
+            self._to_send.pop(request, None)
         if answer.code != AnswerCode.DONE:
             raise _refusal(service, answer)
         return value
@@ -154,11 +156,6 @@ class RoomLive:
                         f"if doing it twice does no harm."
                     )
                 )
-
-    def _forget(self, request: int) -> None:
-        """A call that nobody waits for any more is not sent, if it was not yet."""
-        if self._to_send and self._to_send[0].request <= request:
-            self._to_send = deque(call for call in self._to_send if call.request != request)
 
     def _hear(self, frame: frames.Broadcast) -> None:
         if not self.observers:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from collab import limits
 from collab.protocol import frames
@@ -31,7 +32,7 @@ class _LiveChannel:
 
     loaded: Loaded
     listener: Listener
-    calls: set[asyncio.Task[None]] = field(default_factory=set)
+    calls: set[asyncio.Task[Any]] = field(default_factory=set)  # at work
 
 
 class ConnectionLive:
@@ -120,12 +121,14 @@ class ConnectionLive:
 
     async def _ask(self, channel: _LiveChannel, frame: frames.Call, call: ServiceCall) -> None:
         answered = await self._services.ask(frame.service, call)
+        self._over(channel, asyncio.current_task())
         if self._channels.get(frame.channel) is channel:
             self._answer(frame, answered)
 
-    def _over(self, channel: _LiveChannel, task: asyncio.Task[None]) -> None:
-        self._calls -= 1
-        channel.calls.discard(task)
+    def _over(self, channel: _LiveChannel, task: asyncio.Task[Any] | None) -> None:
+        if task in channel.calls:  # one that was cancelled before it began ends only once
+            channel.calls.remove(task)
+            self._calls -= 1
 
     # Frames out
 
