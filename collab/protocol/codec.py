@@ -263,11 +263,8 @@ def unpack_map(data: bytes) -> dict[str, Any] | None:
     if not data:
         return {}
     try:
-        values = msgpack.unpackb(
-            data, raw=False, strict_map_key=False, max_ext_len=0, max_array_len=len(data),
-            max_map_len=len(data), max_str_len=len(data), max_bin_len=len(data),
-        )  # fmt: skip
-    except (ValueError, msgpack.UnpackException, RecursionError):
+        values = unpack_value(data)
+    except ValueError:
         return None
     return values if type(values) is dict else None
 

@@ -19,6 +19,7 @@ from collab.protocol.codec import (
     is_room_name,
     pack_value,
     parts,
+    unpack_map,
     unpack_value,
 )
 from collab.protocol.frames import Frame, Part
@@ -322,6 +323,16 @@ def test_what_does_not_come_out_again_is_not_packed(value: Any) -> None:
 def test_bytes_that_are_no_value_are_a_value_error_and_nothing_else(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the reasons are msgpack's
         unpack_value(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x81\x90\x01", b"\x81\x80\x01", b"\x81\x01\xc7\x00\x01", b"\x80\x80", b"\xc0", b"\x91\x01"],
+    ids=bytes.hex,
+)
+def test_a_meta_that_is_no_map_that_python_has_is_none(data: bytes) -> None:
+    """A list or a map for a key is msgpack, and once ended the connection as a fault of ours."""
+    assert unpack_map(data) is None
 
 
 # Parts
