@@ -73,7 +73,7 @@ class RoomLive:
         while self._to_send:
             request = next(iter(self._to_send))
             frame = self._to_send.pop(request)
-            if not self._calls[request].done():  # else its caller is about to go
+            if not self._calls[request].done():  # else it is over, and its caller about to know
                 return encode(frame)
         return self._casts.next()
 
@@ -146,7 +146,6 @@ class RoomLive:
         if self._channel is not None:
             self._casts.forget(self._channel)
         self._channel = None
-        self._to_send.clear()
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(

@@ -384,6 +384,30 @@ def test_a_joining_that_ends_says_that_nothing_is_known(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_room_that_is_joined_again_on_its_connection_says_that_nothing_is_known(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        desk = Desk()
+        async with (
+            running(tmp_path, services={"desk": desk, "echo": echo}) as (url, _),
+            collab.open(":memory:", relay=url, settings=QUICK) as client,
+        ):
+            room = await client.room("talk")
+            await joined(room)
+            call = asyncio.create_task(room.call("desk"))
+            await until(lambda: desk.calls)
+            assert client._connection is not None
+            client._connection.join(room._sync)
+            with pytest.raises(collab.OfflineError, match="not known whether"):
+                await soon(call)
+            await until(lambda: desk.ended["cancelled"] == 1)
+            await joined(room)
+            assert await soon(room.call("echo", 1)) == 1
+
+    run(main())
+
+
 def test_a_room_that_is_closed_ends_its_calls_and_the_next_one_of_its_name_gets_no_old_answer(
     tmp_path: Path,
 ) -> None:

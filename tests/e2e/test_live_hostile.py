@@ -323,6 +323,27 @@ def test_a_device_ignores_answers_and_broadcasts_that_are_nobodys(
     run(main())
 
 
+def test_a_room_that_a_bad_update_stops_ends_its_calls(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            ScriptedRelay() as relay,
+            collab.open(tmp_path / "a.db", relay=relay.url, settings=QUICK) as client,
+        ):
+            room = await client.room("talk")
+            visit = await relay.welcomed()
+            await let_in(visit)
+            await until(lambda: room._sync.live._channel == 7)
+            call = asyncio.create_task(room.call("s", None))
+            await visit.expect(frames.Call)
+            await visit.send(frames.Updates(7, 1, b"no update"))
+            with pytest.raises(collab.OfflineError, match="not known whether"):
+                await soon(call)
+            with pytest.raises(collab.OfflineError, match="Nothing was sent"):
+                await room.broadcast(1)
+
+    run(main())
+
+
 def test_an_answer_that_is_no_value_costs_the_connection_and_the_device_comes_back(
     tmp_path: Path,
 ) -> None:

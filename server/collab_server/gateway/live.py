@@ -122,8 +122,7 @@ class ConnectionLive:
     async def _ask(self, channel: _LiveChannel, frame: frames.Call, call: ServiceCall) -> None:
         answered = await self._services.ask(frame.service, call)
         self._over(channel, asyncio.current_task())
-        if self._channels.get(frame.channel) is channel:
-            self._answer(frame, answered)
+        self._answer(frame, answered)
 
     def _over(self, channel: _LiveChannel, task: asyncio.Task[Any] | None) -> None:
         if task in channel.calls:  # one that was cancelled before it began ends only once

@@ -104,13 +104,14 @@ def test_one_that_takes_too_long_is_cancelled_and_a_timeout() -> None:
 
 def test_who_asked_and_goes_takes_the_handler_along_and_does_not_wait_for_it() -> None:
     async def main() -> None:
-        began, go_on = asyncio.Event(), asyncio.Event()
+        began, cancelled, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         async def slow_to_end(_: ServiceCall) -> None:
             began.set()
             try:
                 await asyncio.Event().wait()
             finally:
+                cancelled.set()
                 await go_on.wait()
 
         services = Services({"s": slow_to_end}, timeout_s=20.0, max_calls=1)
@@ -119,6 +120,8 @@ def test_who_asked_and_goes_takes_the_handler_along_and_does_not_wait_for_it() -
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
+        async with asyncio.timeout(10):
+            await cancelled.wait()
         assert len(services) == 1
         assert (await services.ask("s", CALL)).code == "busy"
         go_on.set()
