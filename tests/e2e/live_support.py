@@ -65,6 +65,12 @@ async def joined(room: collab.Room) -> None:
     await until(lambda: room._sync.live._channel is not None)
 
 
+def bytes_of(*paths: Path) -> bytes:
+    """All bytes of these databases, with what is in their write-ahead logs."""
+    found = (each for path in paths for each in (path, path.with_name(path.name + "-wal")))
+    return b"".join(each.read_bytes() for each in found if each.exists())
+
+
 def everything_in(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table of a device's or a relay's file."""
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
