@@ -4,6 +4,7 @@
 2. Then each source has its turn, one frame each: no room waits behind all of another.
 3. What is longer than a frame goes in parts, one a turn; its source is not asked for more until
    the last one is out, so the order within a room holds.
+4. No more payloads are on their way in parts than the peer puts together at once; others wait.
 """
 
 from __future__ import annotations
@@ -17,6 +18,16 @@ from collab.protocol.codec import parts
 Source = Callable[[], bytes | None]
 
 
+class _Cut:
+    """A payload on its way in parts; ``left``: its bytes that are not out yet."""
+
+    __slots__ = ("left", "pieces", "total")
+
+    def __init__(self, total: int, pieces: Iterator[bytes]) -> None:
+        self.total = self.left = total
+        self.pieces = pieces
+
+
 class Outgoing:
     """The queue of one socket. The shell calls :meth:`next` whenever the socket takes more."""
 
@@ -24,7 +35,8 @@ class Outgoing:
         self._control: deque[bytes] = deque()
         self._sources: dict[Hashable, Source] = {}
         self._turns: deque[Hashable] = deque()
-        self._cut: dict[Hashable, Iterator[bytes]] = {}
+        self._cut: dict[Hashable, _Cut] = {}
+        self._uncut: dict[Hashable, bytes] = {}  # too many others are on their way in parts
         self._streams = 0
 
     def __len__(self) -> int:
@@ -59,19 +71,33 @@ class Outgoing:
         return None
 
     def _turn(self, key: Hashable) -> bytes | None:
-        pieces = self._cut.get(key)
-        if pieces is not None:
-            piece = next(pieces, None)
-            if piece is not None:
-                return piece
-            del self._cut[key]
-        source = self._sources.get(key)
-        if source is None:
-            self._turns.remove(key)
-            return None
-        frame = source()
+        if key in self._cut:
+            return self._piece(key)
+        frame = self._uncut.pop(key, None)
+        if frame is None:
+            source = self._sources.get(key)
+            if source is None:
+                self._turns.remove(key)
+                return None
+            frame = source()
         if frame is None or len(frame) <= limits.MAX_FRAME_BYTES:
             return frame
+        if not self._may_cut(len(frame)):
+            self._uncut[key] = frame
+            return None
         self._streams += 1
-        pieces = self._cut[key] = parts(frame, self._streams)
-        return next(pieces)
+        self._cut[key] = _Cut(len(frame), parts(frame, self._streams))
+        return self._piece(key)
+
+    def _piece(self, key: Hashable) -> bytes:
+        """The next part; with the last one there is room for another payload."""
+        cut = self._cut[key]
+        cut.left -= limits.PART_BYTES
+        if cut.left <= 0:
+            del self._cut[key]
+        return next(cut.pieces)
+
+    def _may_cut(self, size: int) -> bool:
+        promised = sum(cut.total for cut in self._cut.values())
+        fits = promised + size <= limits.MAX_OPEN_PART_BYTES
+        return fits and len(self._cut) < limits.MAX_OPEN_PARTS

@@ -168,3 +168,24 @@ def test_a_payload_of_exactly_one_frame_goes_whole() -> None:
     outgoing = Outgoing()
     outgoing.attach("a", source(whole))
     assert drain(outgoing) == [whole]
+
+
+def test_no_more_payloads_go_in_parts_at_once_than_the_peer_puts_together() -> None:
+    outgoing = Outgoing()
+    many = limits.MAX_OPEN_PARTS + 5
+    whole = [encode(frames.Updates(n, 9, bytes(5 * limits.PART_BYTES))) for n in range(many)]
+    for number, frame in enumerate(whole):
+        outgoing.attach(number, source(frame, frame))
+    sent = drain(outgoing, 1000)
+    assert sorted(put_together(sent)) == sorted(whole * 2)  # it refuses more than it takes at once
+
+
+def test_a_payload_that_waits_for_room_goes_out_although_its_source_is_taken_away() -> None:
+    outgoing = Outgoing()
+    keys = range(limits.MAX_OPEN_PARTS + 1)
+    for key in keys:
+        outgoing.attach(key, source(BIG))
+    sent = [outgoing.next() for _ in keys]  # the last of them found no room
+    outgoing.detach(keys[-1])
+    got = put_together([data for data in sent if data is not None] + drain(outgoing, 1000))
+    assert got == [BIG] * len(keys)
