@@ -6,14 +6,21 @@ A function here spoils the process that it runs in, for the rest of its life.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
+from collab.errors import Closed
 from collab.local_room import LocalRoom
+from collab.protocol import chat_changes
+from collab.storage import database
+from collab.storage.database import Database
 from collab.storage.documents import Batch, Documents
-from collab_server.log import schema, transactions
+from collab.storage.message_changes import _Work
+from collab.storage.messages import Messages, StoredChat
+from collab_server.log import messages, schema, transactions
 from collab_server.log.sqlite import SqliteLog
 from collab_server.log.transactions import Compaction
 
@@ -23,6 +30,15 @@ _append = Documents.append
 _compact = Documents.compact
 _commit_log = SqliteLog._commit
 _compact_log = transactions.compact
+_write = Database.write
+_bind = _Work.bind
+_receive = _Work.receive
+_load = Messages.load
+
+_QUEUED_ANEW: Final = """
+    UPDATE messages SET message_id = randomblob(16), state = 'queued', slot = NULL
+    WHERE room_id = ? AND state = 'sending'
+"""
 
 
 def saved_before_the_commit() -> None:
@@ -101,6 +117,77 @@ def relay_rows_gone_before_their_snapshot() -> None:
     _put(transactions, compact=compact)
 
 
+def told_before_the_commit() -> None:
+    """What is written is told of, and committed a little later. Of clients and of relays."""
+
+    def commit(connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+    async def commit_later(store: Database) -> None:
+        await asyncio.sleep(0.01)
+        with contextlib.suppress(Closed):
+            await store._run(commit)
+
+    async def write(store: Database, transact: Callable[[sqlite3.Connection], Any]) -> Any:
+        result = await _write(store, transact)
+        later.add(asyncio.create_task(commit_later(store)))
+        return result
+
+    later: set[asyncio.Task[None]] = set()
+    _put(database, _commit=lambda _: None, _roll_back=commit)
+    _put(Database, write=write)
+
+
+def bound_after_it_was_sent() -> None:
+    """Slots are bound in memory alone."""
+
+    def bind(work: _Work, change: chat_changes.Bind) -> None:
+        work.connection.execute("SAVEPOINT bound")
+        _bind(work, change)
+        work.connection.execute("ROLLBACK TO bound")
+        work.connection.execute("RELEASE bound")
+
+    _put(_Work, bind=bind)
+
+
+def sent_again_under_new_ids() -> None:
+    """What was on its way at a crash is sent again, but as if it were another message."""
+
+    async def load(store: Messages, room_id: int, fresh_epoch: bytes) -> StoredChat:
+        await store.write(lambda connection: connection.execute(_QUEUED_ANEW, (room_id,)).rowcount)
+        return await _load(store, room_id, fresh_epoch)
+
+    _put(Messages, load=load)
+
+
+def mark_before_its_messages() -> None:
+    """The mark is committed on its own, and then the messages that it covers."""
+
+    def receive(work: _Work, change: chat_changes.Receive) -> None:
+        work._set_mark(change.generation, change.upto)
+        _in_another_transaction(work.connection)
+        _receive(work, change)
+
+    _put(_Work, receive=receive)
+
+
+def relay_head_after_its_messages() -> None:
+    """The relay commits messages, and then how many there are."""
+
+    class Late(messages._Arbiter):
+        def finish(self) -> Any:
+            _in_another_transaction(self._connection)
+            return super().finish()
+
+    _put(messages, _Arbiter=Late)
+
+
+def _in_another_transaction(connection: sqlite3.Connection) -> None:
+    connection.execute("COMMIT")
+    connection.execute("BEGIN IMMEDIATE")
+
+
 def _put(spoilt: object, **instead: object) -> None:
     """Put something else in the place of what is there."""
     for name, what in instead.items():
@@ -117,5 +204,10 @@ BREAK: Final[dict[str, Callable[[], None]]] = {
         rows_gone_before_their_snapshot,
         relay_acks_before_the_commit,
         relay_rows_gone_before_their_snapshot,
+        told_before_the_commit,
+        bound_after_it_was_sent,
+        sent_again_under_new_ids,
+        mark_before_its_messages,
+        relay_head_after_its_messages,
     )
 }

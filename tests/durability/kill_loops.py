@@ -15,9 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import shutil
 import sqlite3
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -36,21 +34,17 @@ from collab_server.loading import coverage_of
 from collab_server.log.port import StoredRoom
 from collab_server.log.sqlite import SqliteLog
 from collab_server.settings import Settings
-from tests.durability.mortal import POINTS
+from tests.durability.killing import FILE_OPENINGS, OPENING, Tally, copied, job
 from tests.durability.mortal_programs import edit_a_little
-from tests.durability.zygote import Job, Zygote
+from tests.durability.zygote import Zygote
 from tests.e2e.client_process import tokens
 from tests.e2e.support import QUICK, Wire, reads, running, until
 from tests.unit.storage.files import documents
 
-__all__ = ["ANYWHERE", "Tally", "kill_clients", "kill_relays"]
+__all__ = ["kill_clients", "kill_relays"]
 
-ANYWHERE: Final = "at a random moment"
 _ROOM_KILLS: Final = 5  # a room grows for so many kills, then comes the next one
 _FILE_KILLS: Final = 20  # and a client's file for so many
-_OPENING: Final = "while opening"
-_FILE_OPENINGS: Final = 3  # a new file; somewhere, so that there is something in it; and again
-_PATIENCE_S: Final = 12.0  # for a program to come to its point
 _EDIT_EVERY_S: Final = 0.01  # of who edits beside it
 _NEVER_COMPACT: Final = 1 << 40
 _STORED: Final = """
@@ -62,15 +56,6 @@ _STORED: Final = """
             (SELECT through_row FROM snapshots WHERE room_id = updates.room_id), 0)
     ) ORDER BY id
 """
-
-
-@dataclass
-class Tally:
-    """What a loop did."""
-
-    kills: int = 0
-    late: int = 0  # did not come to the point, and were killed wherever they were
-    promised: int = 0  # edits
 
 
 @dataclass
@@ -112,13 +97,6 @@ def _coverage(updates: Iterable[bytes]) -> Coverage:
     return coverage
 
 
-def _job(program: str, point: str, kill: int, dice: random.Random, *arguments: object) -> Job:
-    words = tuple(map(str, arguments))
-    if point == ANYWHERE or (point == _OPENING and kill % _FILE_OPENINGS == 1):
-        return Job(program, words, None, 0, dice.uniform(0.02, 0.8))
-    return Job(program, words, point, dice.randrange(POINTS[point].span) + 1, _PATIENCE_S)
-
-
 @asynccontextmanager
 async def _beside(room: collab.Room, run: str, promised: _Promises) -> AsyncIterator[None]:
     """Edit a room while the block runs, and keep what the relay has acked of it."""
@@ -140,16 +118,6 @@ async def _beside(room: collab.Room, run: str, promised: _Promises) -> AsyncIter
         editing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await editing
-
-
-@asynccontextmanager
-async def _copy(path: Path) -> AsyncIterator[Path]:
-    """A copy of a file that nobody has open, with its WAL."""
-    with tempfile.TemporaryDirectory() as folder:
-        for suffix in ("", "-wal"):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copy(f"{path}{suffix}", Path(folder) / (path.name + suffix))
-        yield Path(folder) / path.name
 
 
 def _log_rows(data: Path, name: str, through: int = 1 << 62) -> list[bytes]:
@@ -177,7 +145,7 @@ async def kill_clients(
     dice = random.Random(f"{seed}/{point}")
     tally = Tally()
     data = folder / "relay"
-    file_kills = _FILE_OPENINGS if point == _OPENING else _FILE_KILLS
+    file_kills = FILE_OPENINGS if point == OPENING else _FILE_KILLS
     async with (
         running(data, compact_from_bytes=_NEVER_COMPACT) as (url, relay),
         collab.open(":memory:", relay=url, settings=QUICK) as peer,
@@ -191,15 +159,15 @@ async def kill_clients(
             name = f"room {kill // min(_ROOM_KILLS, file_kills)}"
             promised = promises.setdefault(name, _Promises())
             room = await peer.room(name)
-            job = _job("client", point, kill, dice, path, url, name, f"c{kill}")
+            life = job("client", point, kill, dice, path, url, name, f"c{kill}")
             async with _beside(room, f"p{kill}", promised):
-                zygote.start(replace(job, broken=broken))
+                zygote.start(replace(life, broken=broken))
                 while (words := await zygote.line()) is not None:
                     promised.take(*words)
             tally.kills += 1
-            tally.late += job.point is not None and zygote.was_late
+            tally.late += life.point is not None and zygote.was_late
             where = f"kill {kill} {point} of seed {seed}"
-            async with _copy(path) as copy:
+            async with copied(path) as copy:
                 await _look_at_file(copy, data, relay, promises, where)
             if (kill + 1) % file_kills == 0 or kill + 1 == kills:
                 await _bring_home(path, url, promises, peer, where)
@@ -291,8 +259,8 @@ async def kill_relays(
                 room = await writer.room(name)
                 await reader.room(name)
                 where = f"kill {kill} {point} of seed {seed}"
-                job = _job("relay", point, kill, dice, data)
-                zygote.start(replace(job, broken=broken))
+                life = job("relay", point, kill, dice, data)
+                zygote.start(replace(life, broken=broken))
                 words = await zygote.line()
                 if words is not None:
                     wire.target = words[1]
@@ -300,10 +268,10 @@ async def kill_relays(
                         assert await zygote.line() is None
                     wire.target = ""
                 tally.kills += 1
-                tally.late += job.point is not None and zygote.was_late
+                tally.late += life.point is not None and zygote.was_late
                 # Rooms that nobody edits any more are looked at once more in the end.
                 recent = dict(list(promises.items())[-2:])
-                async with _copy(Settings(data=data).log_path) as copy:
+                async with copied(Settings(data=data).log_path) as copy:
                     await _look_at_log(copy, file, recent, where)
         async with (
             running(data) as (url, _),

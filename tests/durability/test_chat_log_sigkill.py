@@ -1,4 +1,8 @@
-"""A relay's log of messages is killed at random moments, also inside of commits."""
+"""A relay's log of messages is killed at random moments, also inside of commits.
+
+Among what is accepted here are slots that are skipped, refused and in conflict, and frames out of
+turn. Whole programs that send are killed in ``chat_kill_loops``.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.durability.kill_loops import ANYWHERE, kill_clients, kill_relays
+from tests.durability.kill_loops import kill_clients, kill_relays
+from tests.durability.killing import ANYWHERE
 from tests.durability.mortal import CLIENT_POINTS, RELAY_POINTS
 from tests.e2e.support import run
 

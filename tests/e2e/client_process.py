@@ -17,6 +17,7 @@ from pathlib import Path
 
 import collab
 from collab.storage.documents import Documents
+from tests.e2e.chat_support import history, stored
 from tests.e2e.support import QUICK, until
 
 SCRIPTS = ("abc ", "你好世界", "напр. ", "📊é", "שלום")
@@ -133,6 +134,36 @@ async def starve(path: str, limit: str) -> None:
     say(json.dumps(seen))
 
 
+async def starve_chat(path: str, limit: str) -> None:
+    """Send until the disk is full, go on, get room again; print what was seen as JSON.
+
+    ``limit``: bytes that a file may have (RLIMIT_FSIZE).
+    """
+    seen: dict[str, object] = {}
+    async with collab.open(path, settings=QUICK) as client:
+        room = await client.room("notes")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+        sent: list[str] = []
+        refused = 0
+        while refused < 5:
+            body = f"{len(sent)}:" + "x" * 3_000
+            try:
+                await room.chat.send(body)
+                sent.append(body)
+            except collab.DiskFull:
+                refused += 1
+            assert len(sent) < 5_000, "the disk never filled up"
+        seen["sent"] = len(sent)
+        seen["pending"] = room.status.pending_messages
+        seen["readable"] = await history(room) == sent
+        seen["error"] = repr(room.status.error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+        await room.chat.send("room again")
+        seen["after"] = (await history(room))[-1]
+        seen["rows"] = len(stored(Path(path)))
+    say(json.dumps(seen))
+
+
 async def reconnect_while_full(path: str, url: str) -> None:
     """Lose the relay while the disk takes nothing; the connection must outlive that."""
     async with collab.open(path, relay=url, settings=QUICK) as client:
@@ -160,7 +191,8 @@ async def stay(path: str, url: str) -> None:
 
 
 PROGRAMS: dict[str, Callable[..., Awaitable[None]]] = {
-    program.__name__: program for program in (edit, compact, starve, reconnect_while_full, stay)
+    program.__name__: program
+    for program in (edit, compact, starve, starve_chat, reconnect_while_full, stay)
 }
 
 

@@ -13,9 +13,8 @@ import pytest
 
 import collab
 import collab.testing
-from collab import limits
-from tests.e2e.chat_support import bodies, history, shows, watch
-from tests.e2e.support import QUICK, Wire, relay_process, run, running, until
+from tests.e2e.chat_support import history, shows, watch
+from tests.e2e.support import QUICK, Wire, run, running, until
 
 
 @asynccontextmanager
@@ -128,28 +127,6 @@ def test_receipts_and_unread_go_between_real_devices(tmp_path: Path) -> None:
             await message.wait("read", 20)
             assert (message.delivered_by, message.read_by) == (1, 1)
             assert (ada.chat.unread, ben.chat.unread) == (0, 0)
-
-    run(main())
-
-
-def test_a_device_that_missed_much_reads_it_in_pages(tmp_path: Path) -> None:
-    count = limits.CATCH_UP_PER_ROOM + 150
-
-    async def main() -> None:
-        async with running(tmp_path / "relay") as (url, _):
-            async with opened(tmp_path / "a.db", url) as (_, ada):
-                await asyncio.gather(*(ada.chat.send(f"m{n}") for n in range(count)))
-                await ada.wait_synced(30)
-            async with opened(tmp_path / "b.db", url) as (_, ben):
-                await ben.wait_synced(20)
-                newest = limits.NEWEST_IN_LIMITED
-                assert ben.status.gaps == (collab.Gap(1, count - newest),)
-                assert ben.chat.unread == count
-                assert bodies(await ben.chat.history(newest)) == [
-                    f"m{n}" for n in range(count - newest, count)
-                ]
-                assert await history(ben) == [f"m{n}" for n in range(count)]
-                assert not ben.status.gaps
 
     run(main())
 
@@ -425,26 +402,5 @@ def test_the_chat_outlives_a_right_that_is_withdrawn_and_given_again(tmp_path: P
             room = await client.room("notes")
             await room.wait_synced(20)
             assert await history(room) == ["first", "waits"]
-
-    run(main())
-
-
-def test_a_relay_that_is_killed_has_every_message_that_it_accepted(tmp_path: Path) -> None:
-    async def main() -> None:
-        accepted: list[str] = []
-        async with Wire("") as wire, opened(tmp_path / "a.db", wire.url) as (_, room):
-            for life in range(4):
-                async with relay_process(tmp_path / "relay") as (relay, url):
-                    wire.target = url
-                    messages = [await room.chat.send(f"{life}.{n}") for n in range(30)]
-                    await messages[9].wait("accepted", 20)
-                    await relay.kill()
-                    accepted += [m.body for m in messages if m.state in ("accepted", "delivered")]
-            async with relay_process(tmp_path / "relay") as (_, url):
-                wire.target = url
-                async with opened(":memory:", url) as (_, fresh):
-                    shown = await agree(room, fresh)
-        assert shown == [f"{life}.{n}" for life in range(4) for n in range(30)]
-        assert set(accepted) <= set(shown)
 
     run(main())
