@@ -39,8 +39,8 @@ format: $(STAMP)        ## Put the code in its format.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)         ## The figures that README and ARCHITECTURE.md quote.
-	$(BIN)/python -m benchmarks
+bench: $(STAMP)         ## The figures that README and ARCHITECTURE.md quote; GROUP=chat for those alone.
+	$(BIN)/python -m benchmarks $(GROUP)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

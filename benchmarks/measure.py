@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +13,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured thing: the samples of its figure, and the bar that they must stay under."""
+    """One measured thing: the samples of its figure, and the bar, if any, that they stay under."""
 
     what: str
     samples: tuple[float, ...]
     unit: str
-    bar: float
+    bar: float | None = None
 
     @property
     def median(self) -> float:
@@ -27,13 +26,36 @@ class Row:
 
     @property
     def passes(self) -> bool:
-        return self.median <= self.bar
+        return self.bar is None or self.median <= self.bar
 
     def cells(self) -> tuple[str, str, str, str, str]:
-        spread = f"{min(self.samples):.3g}–{max(self.samples):.3g}"
+        spread = f"{_figure(min(self.samples))}–{_figure(max(self.samples))}"
+        median = f"{_figure(self.median)} {self.unit}"
+        if self.bar is None:
+            return self.what, median, spread, "", ""
         verdict = "yes" if self.passes else "**no**"
-        bar = f"≤ {self.bar:g} {self.unit}"
-        return self.what, f"{self.median:.3g} {self.unit}", spread, bar, verdict
+        return self.what, median, spread, f"≤ {self.bar:g} {self.unit}", verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What was measured together, and under which circumstances."""
+
+    title: str
+    circumstances: str
+    rows: list[Row]
+
+    @property
+    def passes(self) -> bool:
+        return all(row.passes for row in self.rows)
+
+    @property
+    def text(self) -> str:
+        return f"## {self.title}\n\n{self.circumstances}\n\n{table(self.rows)}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def machine() -> str:
@@ -52,21 +74,20 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def report(title: str, rows: list[Row]) -> None:
-    """Print a section as it is measured."""
-    print(f"\n## {title}\n\n{table(rows)}", flush=True)
+def measured(title: str, measure: Callable[[int], list[Row]], rounds: int) -> Section:
+    """Measure so many rounds, and how busy the machine was before: it is not ours alone."""
+    load = os.getloadavg()[0]
+    rows = measure(rounds)
+    return Section(title, f"Machine: {machine()}; load before: {load:.1f}.", rows)
 
 
-def write(path: Path, sections: dict[str, list[Row]]) -> bool:
-    """Write all sections; True if every bar is met."""
-    parts = [
-        "# Results",
-        "Written by `make bench`; medians, and the spread of all runs. Durability is on.",
-        f"Machine: {machine()}.",
-    ]
-    for title, rows in sections.items():
-        parts += [f"## {title}", table(rows)]
-    path.write_text("\n\n".join(parts) + "\n")
-    met = all(row.passes for rows in sections.values() for row in rows)
-    print("every bar is met" if met else "some bar is NOT met", file=sys.stderr)
-    return met
+def write(path: Path, sections: Sequence[Section]) -> None:
+    """Write sections in the place of those of the same titles; the others stay as they are."""
+    _, *kept = path.read_text().split("\n## ") if path.exists() else [""]
+    texts = {text.partition("\n")[0]: f"## {text.strip()}" for text in kept}
+    texts |= {section.title: section.text for section in sections}
+    intro = (
+        "Written by `make bench`; medians, and the spread of all runs. Durability is on. Load is"
+        " how many programs wanted the cores before: seconds grow with it, ratios hardly."
+    )
+    path.write_text("\n\n".join(["# Results", intro, *texts.values()]) + "\n")
