@@ -71,6 +71,7 @@ class SyncConnection:
         self._outgoing = Outgoing()
         self._chat: ConnectionChat
         self._chat_is_next = False
+        self._listens_since: float | None = None  # when it began to wait for the next frame
         self._live: ConnectionLive
         self._reassembly = Reassembly(decode_from_client)
         self._channels: dict[int, Channel] = {}
@@ -168,6 +169,7 @@ class SyncConnection:
                 self._outgoing.attach("answers", self._live.next_answer)
                 tasks.create_task(self._write())
                 tasks.create_task(self._read(tasks))
+                tasks.create_task(self._watch_silence())
                 tasks.create_task(self._recheck())
                 raise await self._closing
         finally:
@@ -185,13 +187,10 @@ class SyncConnection:
         return data
 
     async def _read(self, tasks: asyncio.TaskGroup) -> None:
-        idle = self._shared.settings.idle_timeout_s
         while True:
-            try:
-                async with asyncio.timeout(idle):
-                    data = await self._receive()
-            except TimeoutError:
-                raise Closing(Close.IDLE, "nothing came for too long") from None
+            self._listens_since = time.monotonic()
+            data = await self._receive()
+            self._listens_since = None
             frame: frames.Frame | None = decode_from_client(data)
             if isinstance(frame, frames.Part):
                 frame = self._reassembly.add(frame)
@@ -199,6 +198,17 @@ class SyncConnection:
                 await self._handle(frame, tasks)
             while self._is_full:
                 await self._progress()
+
+    async def _watch_silence(self) -> None:
+        """End a connection on which nothing comes. While it is not read from that is no fault."""
+        idle_s = self._shared.settings.idle_timeout_s
+        while True:
+            # A timeout around each frame would cost more than to decode a short one.
+            since = self._listens_since
+            rest_s = idle_s if since is None else since + idle_s - time.monotonic()
+            if rest_s <= 0:
+                raise Closing(Close.IDLE, "nothing came for too long")
+            await asyncio.sleep(rest_s)
 
     @property
     def _is_full(self) -> bool:
