@@ -61,6 +61,9 @@ REOFFER_MS: Final = 7 * 24 * 3_600_000  # own messages that a relay with another
 MARK_EVERY_MS: Final = 1_000  # receipts of a room, whatever the pace of its messages
 CLOCK_SLACK_MS: Final = 24 * 3_600_000  # how far a wall clock may jump while the device is off
 FETCH_TIMEOUT_S: Final = 10.0  # then history shows a gap
+MAX_ROLE_BYTES: Final = 16  # the word for what a member may do
+MAX_MEMBERS: Final = 900  # of one room: the list with the longest names fits into one frame
+MAX_INQUIRED: Final = 10_000  # undecided messages of a room that a device asks about: the newest
 
 # --- broadcasts and calls
 MAX_CAST_BYTES: Final = (
@@ -99,6 +102,9 @@ MAX_WAITING_FETCHES: Final = 64  # of one room on one connection before it is re
 MAX_MARKED_USERS: Final = 10_000  # of one room whose marks are told: those that are furthest on
 MAX_QUEUED_MARKS: Final = 10_000  # waiting for a disk that takes nothing; devices say them again
 MAX_LANES_PER_USER: Final = 1_000  # in one room: a program that keeps no file begins one each time
+MAX_DUE_VERDICTS: Final = 1_000  # of one reader; one that is slower enters again and asks
+MAX_CONFIRMATIONS: Final = 16  # calls of on_confirm at a time: connections of a small database
+MAX_AWAITED_IN_MEMORY: Final = 10_000  # a name each; those beyond wait in the log
 MAX_UNREAD_SCANNED: Final = 10 * MAX_UNREAD_COUNTED  # of a user who mostly writes
 HELLO_TIMEOUT_S: Final = 5.0  # absolute, from the socket's opening to a valid HELLO
 IDLE_TIMEOUT_S: Final = 60.0  # a client pings every 25 s

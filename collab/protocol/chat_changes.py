@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from collab.protocol.members import MemberRow
 from collab.protocol.message_state import MessageState
 from collab.protocol.messages import LoggedMessage, Receipt
+from collab.protocol.verdicts import GivenVerdict
 
 __all__ = [
+    "Answered",
     "Bind",
     "Bound",
     "Change",
@@ -25,7 +28,9 @@ __all__ = [
     "Place",
     "Receive",
     "Replace",
+    "TakeMembers",
     "TakeReceipts",
+    "TakeVerdicts",
     "Waiting",
 ]
 
@@ -49,7 +54,7 @@ class Bound:
     """A message that is bound to a slot, on this disk.
 
     ``giving_up`` is what it shall be once the relay has skipped the slot. ``logged``: it was seen
-    in the log before its outcome was.
+    in the log before its outcome was. ``confirm``: it asks for a verdict.
     """
 
     lane_seq: int
@@ -61,6 +66,7 @@ class Bound:
     refusals: int
     giving_up: MessageState | None
     logged: bool
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +186,33 @@ class TakeReceipts:
     read_upto: int
 
 
+@dataclass(frozen=True, slots=True)
+class TakeMembers:
+    """What users are in the room now; ``whole``: nobody else is a member."""
+
+    rows: Sequence[MemberRow]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The relay's answer to a change of a member. Stores nothing: it comes after what it is about.
+
+    ``request`` is the number of the CHANGE.
+    """
+
+    request: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeVerdicts:
+    """What the application at the relay said of messages."""
+
+    verdicts: Sequence[GivenVerdict]
+
+
 Change = (
     Bind
     | Decide
@@ -192,4 +225,7 @@ Change = (
     | Receive
     | Fill
     | TakeReceipts
+    | TakeMembers
+    | Answered
+    | TakeVerdicts
 )

@@ -23,13 +23,19 @@ from collab.protocol.chat_changes import (
     Place,
     Receive,
     Replace,
+    TakeMembers,
     TakeReceipts,
+    TakeVerdicts,
     Waiting,
 )
+from collab.protocol.inquiries import Inquiries
 from collab.protocol.log_reader import LogReader
 from collab.protocol.marks import Marks
+from collab.protocol.members import unpack_members
+from collab.protocol.membership import Membership
 from collab.protocol.messages import unpack_outcomes, unpack_receipts
 from collab.protocol.outbox import Outbox
+from collab.protocol.verdicts import unpack_verdicts
 
 __all__ = ["ChatFrame", "ChatSync", "Moment", "Phase"]
 
@@ -42,6 +48,9 @@ ChatFrame = (
     | frames.Messages
     | frames.Page
     | frames.Receipts
+    | frames.Changed
+    | frames.Members
+    | frames.Verdicts
 )
 
 
@@ -93,6 +102,8 @@ class ChatSync:
         self.outbox = Outbox(lane_epoch=lane_epoch, bound=bound, waiting=waiting, slots=slots)
         self.reader = LogReader(generation=generation, seq=seq)
         self.marks = Marks(delivered_upto=seq, read_upto=read_upto)
+        self.membership = Membership()
+        self.inquiries = Inquiries()
         self.phase = Phase.DETACHED
         self._channel = -1
         self._entered_at = 0  # the mark of the last ENTER
@@ -133,6 +144,8 @@ class ChatSync:
         self.phase = Phase.DETACHED
         self.outbox.detach()
         self.reader.detach()
+        self.membership.detach()
+        self.inquiries.detach()
 
     def receive(self, frame: ChatFrame, moment: Moment) -> list[Change]:
         """A frame came from the relay. Raises :class:`BadFrame`."""
@@ -154,6 +167,18 @@ class ChatSync:
                 changes += [filled] if filled is not None else []
             case frames.Receipts():
                 changes.append(self._receipts(frame))
+            case frames.Members():
+                self._check_entered(frame)
+                changes.append(TakeMembers(unpack_members(frame.data), frame.whole))
+            case frames.Changed():
+                self._check_entered(frame)
+                answered = self.membership.answer(frame)
+                changes += [answered] if answered is not None else []
+            case frames.Verdicts():
+                self._check_entered(frame)
+                verdicts = unpack_verdicts(frame.data)
+                self.inquiries.decided(verdict.message_id for verdict in verdicts)
+                changes.append(TakeVerdicts(verdicts))
         if any(isinstance(change, NewLane) for change in changes):
             self._renew(moment.now)
         return changes + self.decide(moment.now)
@@ -166,13 +191,16 @@ class ChatSync:
         slots: Iterable[Bound] = (),
         waiting: Iterable[Waiting] = (),
         logged: Iterable[bytes] = (),
+        awaited: Iterable[bytes] = (),
     ) -> list[Change]:
         """``change`` is on this disk.
 
         ``slots`` and ``waiting`` are what some of them ask for; ``logged`` are ids of ours that it
-        found in the log.
+        found in the log, ``awaited`` of messages about whose verdict the relay is to be asked.
         """
         self.outbox.logged(logged)
+        if self.reader.is_placed:  # else all of them are asked about when it is
+            self.inquiries.ask(awaited)
         match change:
             case Bind():
                 self.outbox.is_bound(change, slots)
@@ -221,6 +249,8 @@ class ChatSync:
             return self.next_enter(now)
         return (
             self.outbox.next_frame(self._channel, now)
+            or self.membership.next_frame(self._channel)
+            or self.inquiries.next_frame(self._channel)
             or self.reader.next_frame(self._channel)
             or self._next_mark(now)
         )
@@ -257,6 +287,10 @@ class ChatSync:
     def _next_mark(self, now: int) -> frames.Mark | None:
         return None if self._replacing else self.marks.next_frame(self._channel, now)
 
+    def _check_entered(self, frame: frames.Frame) -> None:
+        if not self.reader.is_placed:
+            raise BadFrame(f"{type(frame).__name__} before ENTERED")
+
     def _receipts(self, frame: frames.Receipts) -> TakeReceipts:
         if not self.reader.is_placed:
             raise BadFrame("receipts before ENTERED")
@@ -271,3 +305,4 @@ class ChatSync:
             self._enter_from = now + _RENEWAL_WAIT_MS * 2 ** min(self._renewals, 10)
         self._renewals += 1
         self.phase = Phase.RENEWING
+        self.membership.detach()

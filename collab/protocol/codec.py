@@ -54,7 +54,8 @@ def _is_optional_int(value: object) -> bool:
     return value is None or is_int(value)
 
 
-def _is_reason(value: object) -> bool:
+def is_reason(value: object) -> bool:
+    """Whether ``value`` may be a sentence for people."""
     return type(value) is str and len(value.encode()) <= limits.MAX_REASON_BYTES
 
 
@@ -75,6 +76,11 @@ def is_service(value: object) -> bool:
 
 def _is_bytes_up_to(most: int) -> Check:
     return lambda value: type(value) is bytes and len(value) <= most
+
+
+def is_role(value: object) -> bool:
+    """Whether ``value`` may be the word for a role, or be empty."""
+    return type(value) is str and len(value.encode()) <= limits.MAX_ROLE_BYTES
 
 
 def _is_token(value: object) -> bool:
@@ -112,8 +118,8 @@ _CHECKS: Final[dict[str, Check]] = {
     "total": is_int,
     "room": is_room_name,
     "good": _is_bool,
-    "code": _is_reason,
-    "reason": _is_reason,
+    "code": is_reason,
+    "reason": is_reason,
     "state_vector": _is_bytes,
     "update": _is_bytes,
     "data": _is_bytes,
@@ -140,6 +146,8 @@ _CHECKS: Final[dict[str, Check]] = {
     "service": is_service,
     "sender": is_user,
     "payload": _is_bytes_up_to(limits.MAX_CAST_BYTES),
+    "role": is_role,
+    "whole": _is_bool,
 }
 _ID_CHECKS: Final[dict[type[Frame], dict[str, Check]]] = {
     frames.Welcome: {"generation": is_id},

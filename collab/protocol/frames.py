@@ -448,14 +448,69 @@ class Broadcast(Frame):
     payload: bytes
 
 
+# --- members and verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Frame):
+    """Client: give a user this role in the room; the empty role removes the member."""
+
+    TAG: ClassVar[int] = 33
+    channel: int
+    request: int
+    user: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed(Frame):
+    """Relay: what became of a Change; "done" is said after its commit."""
+
+    TAG: ClassVar[int] = 34
+    channel: int
+    request: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Members(Frame):
+    """Relay: who is a member with which role. ``whole``: this begins the list anew."""
+
+    TAG: ClassVar[int] = 35
+    channel: int
+    whole: bool
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Inquire(Frame):
+    """Client: the ids of messages whose verdict it does not know."""
+
+    TAG: ClassVar[int] = 36
+    channel: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts(Frame):
+    """Relay: what the application at the relay said of messages; committed."""
+
+    TAG: ClassVar[int] = 37
+    channel: int
+    data: bytes
+
+
 FROM_CLIENT: Final = (
     Hello, Join, Leave, Update, Offer, Awareness, Ping, Part,
     Enter, Send, Skip, Fetch, Mark,
+    Change, Inquire,
     Cast, Call,
 )  # fmt: skip
 FROM_RELAY: Final = (
     Welcome, Joined, Denied, Left, Updates, Difference, Ack, Resync, Refused, Awareness, Pong, Part,
     Entered, Outcome, Expected, Messages, Page, Receipts,
+    Changed, Members, Verdicts,
     Answer, Broadcast,
 )  # fmt: skip
 IN_PARTS: Final = (Answer, Join, Joined, Update, Offer, Updates, Difference, Resync)

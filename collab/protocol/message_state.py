@@ -22,7 +22,7 @@ from typing import Final
 
 from collab.errors import WrongState
 
-__all__ = ["EDGES", "ENDED", "PATH", "MessageState", "advance"]
+__all__ = ["EDGES", "ENDED", "PATH", "MessageState", "MessageVerdict", "advance"]
 
 
 class MessageState(StrEnum):
@@ -37,6 +37,14 @@ class MessageState(StrEnum):
     EXPIRED = "expired"  # its time was over before the relay took it
     CANCELLED = "cancelled"
     STALLED = "stalled"  # given up after too many refusals; it can be retried
+
+
+class MessageVerdict(StrEnum):
+    """How a message stands with the application at the relay, from "accepted" on."""
+
+    CONFIRMING = "confirming"  # its word is awaited: nothing is done yet
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
 
 
 _S = MessageState

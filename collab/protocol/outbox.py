@@ -262,7 +262,7 @@ class Outbox:
             meta=slot.meta,
             sent_at=slot.sent_at,
             ttl_ms=None if slot.expires_at is None else max(0, slot.expires_at - now),
-            confirm=False,
+            confirm=slot.confirm,
         )
 
     def deadline(self, now: int) -> int | None:

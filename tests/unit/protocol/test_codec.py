@@ -46,6 +46,9 @@ FROM_CLIENT: list[Frame] = [
     frames.Mark(3, 7, 6),
     frames.Cast(3, b"\xc0"),
     frames.Call(3, TOP, "übersetzen", b"\xc0"),
+    frames.Change(3, 1, "ben", "writer"),
+    frames.Change(3, 1, "ben", ""),
+    frames.Inquire(3, b"\x90"),
 ]
 FROM_RELAY: list[Frame] = [
     frames.Welcome(1, ID, ID, ID),
@@ -68,6 +71,9 @@ FROM_RELAY: list[Frame] = [
     frames.Receipts(3, b"\x90"),
     frames.Answer(3, 1, "done", "", b"\xc0"),
     frames.Broadcast(3, "ana", b"\xc0"),
+    frames.Changed(3, 1, "done", ""),
+    frames.Members(3, True, b"\x90"),
+    frames.Verdicts(3, b"\x90"),
 ]
 
 CLIENTS: list[type[Frame]] = list(frames.FROM_CLIENT)
@@ -96,6 +102,8 @@ BAD: dict[str, list[Any]] = {
     "service": ["", b"x", None, 1, [], "x" * (limits.MAX_SERVICE_BYTES + 1), "é" * 128],
     "payload": [*NOT_BYTES, bytes(limits.MAX_ANSWER_BYTES + 1)],
     "user": [b"ana", None, 1, [], "x" * (limits.MAX_USER_BYTES + 1), "é" * 128],
+    "role": [b"writer", None, 1, [], "x" * (limits.MAX_ROLE_BYTES + 1), "é" * 9],
+    "whole": [0, 1, None, "true"],
     "confirm": [0, 1, None, "true"],
     "newest": [0, 1, None, "true"],
     **dict.fromkeys(["code", "reason"], NOT_REASONS),
