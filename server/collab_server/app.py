@@ -22,8 +22,10 @@ from collab import limits
 from collab.errors import LocalError
 from collab.protocol.codec import is_room_name
 from collab.protocol.frames import SUBPROTOCOL, VERSION, Close
-from collab_server.auth import Authenticate, Authorize, refusal, rights_of
+from collab_server.auth import Authenticate, Authorize, MembersDecide, refusal, rights_of
 from collab_server.chats import Chats
+from collab_server.confirmations import Confirmations
+from collab_server.confirming import OnConfirm
 from collab_server.gateway.connection import Shared
 from collab_server.gateway.fence import Fence
 from collab_server.gateway.sync import SyncConnection
@@ -48,8 +50,10 @@ class Relay:
 
     Mount ``routes`` and enter ``lifespan``: a mounted application does not run its own. Raises
     :class:`collab.LocalError` when there are no rights: it denies by default. ``on_message`` is
-    asked about every message before it is taken in (see ``hooks``). ``services`` are what devices
-    may call by name (see ``services``).
+    asked about every message before it is taken in (see ``hooks``), ``on_confirm`` about those that
+    ask for a verdict after they are in the log (see ``confirming``). ``services`` are what devices
+    may call by name (see ``services``). With ``authorize`` set to ``auth.MEMBERS_DECIDE`` the
+    members of a room have the rights of their roles.
     """
 
     def __init__(
@@ -57,9 +61,10 @@ class Relay:
         settings: Settings,
         *,
         authenticate: Authenticate | None = None,
-        authorize: Authorize | None = None,
+        authorize: Authorize | MembersDecide | None = None,
         on_message: OnMessage | None = None,
         services: Mapping[str, Service] | None = None,
+        on_confirm: OnConfirm | None = None,
     ) -> None:
         self._settings = settings
         self._rights = rights_of(settings, authenticate, authorize)
@@ -67,6 +72,7 @@ class Relay:
         self._services = Services(
             services or {}, timeout_s=settings.call_timeout_s, max_calls=settings.max_calls
         )
+        self._on_confirm = on_confirm
         self._shared: Shared | None = None
         self.routes: list[BaseRoute] = [
             WebSocketRoute("/sync", self._sync),
@@ -99,11 +105,23 @@ class Relay:
                 await replicas.start()
                 stack.push_async_callback(replicas.close)
                 rooms = await stack.enter_async_context(Rooms(log, replicas, settings))
-                chats = await stack.enter_async_context(Chats(log.chat, rooms, settings))
+                rights = self._rights.from_roles(log.chat.role)
+                chats = await stack.enter_async_context(
+                    Chats(
+                        log.chat, rooms, settings,
+                        confirms=self._on_confirm is not None, by_members=rights.by_members,
+                    )
+                )  # fmt: skip
                 stack.push_async_callback(self._services.close)
                 self._shared = Shared(
-                    settings, self._rights, log, rooms, chats, self._hooks, Fence(), self._services
+                    settings, rights, log, rooms, chats, self._hooks, Fence(), self._services
                 )
+                if rights.by_members:
+                    stack.callback(log.chat.on_members(self._shared.members_changed))
+                if self._on_confirm is not None:
+                    await stack.enter_async_context(
+                        Confirmations(log.chat, self._on_confirm, settings)
+                    )
                 try:
                     yield
                 finally:

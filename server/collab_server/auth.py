@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Final
 
 from starlette.requests import HTTPConnection
 
 from collab import limits
 from collab.errors import LocalError
 from collab.protocol.frames import Access
+from collab.protocol.members import GONE, Role
 from collab_server.settings import Settings, is_loopback
 
 
@@ -39,6 +42,33 @@ Authenticate = Callable[[str | None, HTTPConnection], Awaitable[User | None]]
 Authorize = Callable[[User, str], Awaitable[Access]]
 """What a user may do in the room of this name. Asked at joining and again while joined."""
 
+
+class MembersDecide(Enum):
+    """Rights that are kept in the relay's own log."""
+
+    MEMBERS_DECIDE = auto()
+
+
+MEMBERS_DECIDE: Final = MembersDecide.MEMBERS_DECIDE
+"""In the place of an ``authorize``: a member's role is the access, and nobody else has any.
+
+A room gets its first member by ``relay.room(name).set_member``. A change takes effect on open
+connections at once.
+"""
+
+_ACCESS: Final = {
+    GONE: Access.NONE,
+    Role.READER: Access.READ,
+    Role.WRITER: Access.WRITE,
+    Role.ADMIN: Access.ADMIN,
+}
+
+
+def access_of_role(role: str) -> Access:
+    """What a role allows where roles are rights."""
+    return _ACCESS.get(role, Access.NONE)
+
+
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -50,23 +80,43 @@ async def _everything(_user: User, _room: str) -> Access:
     return Access.ADMIN
 
 
+async def _nothing(_user: User, _room: str) -> Access:
+    return Access.NONE
+
+
 @dataclass(frozen=True, slots=True)
 class Rights:
     """The two questions that a relay asks about rights.
 
     ``by_device``: everybody is let in, and a device of our own protocol is a user of its own.
+    ``by_members``: the roles in the log decide; ``from_roles`` gives the rights to serve with.
     """
 
     authenticate: Authenticate
     authorize: Authorize
     by_device: bool = False
+    by_members: bool = False
+
+    def from_roles(self, role: Callable[[str, str], Awaitable[str]]) -> Rights:
+        """These rights, where roles are looked up with ``role(room, user)`` if they decide."""
+        if not self.by_members:
+            return self
+
+        async def authorize(user: User, room: str) -> Access:
+            return access_of_role(await role(room, user.sub))
+
+        return replace(self, authorize=authorize)
 
 
 def rights_of(
-    settings: Settings, authenticate: Authenticate | None, authorize: Authorize | None
+    settings: Settings,
+    authenticate: Authenticate | None,
+    authorize: Authorize | MembersDecide | None,
 ) -> Rights:
     """The rights that a relay runs with; raises :class:`LocalError` when there are none."""
-    if authenticate is not None and authorize is not None:
+    if authenticate is not None and authorize is MEMBERS_DECIDE:
+        return Rights(authenticate, _nothing, by_members=True)
+    if authenticate is not None and callable(authorize):
         return Rights(authenticate, authorize)
     if authenticate is not None or authorize is not None:
         raise LocalError(

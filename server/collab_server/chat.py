@@ -7,13 +7,14 @@ not reach, and sends what ``next_messages`` and ``next_receipts`` return.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
 from collab import limits
 from collab.protocol import frames
 from collab.protocol.codec import encode
+from collab.protocol.members import GONE, MemberRow, pack_members
 from collab.protocol.messages import (
     LoggedMessage,
     Receipt,
@@ -22,6 +23,7 @@ from collab.protocol.messages import (
     pack_receipts,
     packed_size,
 )
+from collab.protocol.verdicts import GivenVerdict, pack_verdicts
 from collab_server.log.chat_port import ChatState, Page
 
 __all__ = ["BEHIND", "OVERTAKEN", "Chat", "ChatReader", "Unserved", "catch_up_from"]
@@ -40,12 +42,15 @@ OVERTAKEN: Final = Unserved.OVERTAKEN
 
 @dataclass(eq=False, slots=True)
 class ChatReader:
-    """A connection's place in the room's messages, and whose marks it has yet to be told."""
+    """A connection's place in the room's messages, and what it has yet to be told besides."""
 
     user: str
     wake: Callable[[], None]  # called when there is something for it
     seq: int = 0
-    due: dict[str, None] = field(default_factory=dict)
+    due: dict[str, None] = field(default_factory=dict)  # users whose marks
+    due_members: dict[str, None] | None = None  # users who are, or were, members; None: all
+    due_verdicts: dict[bytes, tuple[int, GivenVerdict]] = field(default_factory=dict)
+    is_overrun: bool = False  # too many verdicts fell meanwhile: it must enter again
 
 
 def catch_up_from(state: ChatState, seq: int, granted: int) -> int:
@@ -70,7 +75,9 @@ class Chat:
     2. The tail is every message above ``head - len(tail)``; readers below it read the log.
     3. A reader's seq never passes a message that was not sent to it, and it is sent none twice.
     4. Marks never fall, and are never beyond the head.
-    5. A reader that is slow costs its place and a name for each user whose marks it was not told.
+    5. A reader that is slow costs its place, a name for each user whose marks or role it was not
+       told, and ``MAX_DUE_VERDICTS`` verdicts.
+    6. A verdict goes to a reader after the message that it is about.
     """
 
     def __init__(self, channel: int) -> None:
@@ -83,12 +90,15 @@ class Chat:
         self._tail_bytes = 0
         self._runs: dict[tuple[int, int], bytes] = {}
         self._marks: dict[str, Receipt] = {}
+        self.members: dict[str, str] = {}  # once it is loaded
+        self.member_moves = 0  # how often some of them were told of
 
     # Readers
 
-    def load(self, receipts: Iterable[Receipt]) -> None:
-        """Marks that are stored."""
+    def load(self, receipts: Iterable[Receipt], members: Iterable[MemberRow] = ()) -> None:
+        """Marks and members that are stored."""
         self.is_loaded = True
+        self.members = dict(members)
         for receipt in receipts:
             self._merge(receipt)
 
@@ -103,6 +113,9 @@ class Chat:
         self._move(state.head, ())
         reader.seq = catch_up_from(state, seq, granted)
         reader.due = {user: None for user in self._marks if user != reader.user}
+        reader.due_members = None
+        reader.due_verdicts.clear()
+        reader.is_overrun = False
         self.readers.add(reader)
         return frames.Entered(
             channel=self.channel,
@@ -208,6 +221,71 @@ class Chat:
         after, upto = (run[0].seq - 1, run[-1].seq) if run else (asked.after, asked.after)
         data = pack_messages(run)
         return encode(frames.Page(self.channel, asked.request, after, upto, page.oldest, data))
+
+    # Members
+
+    def members_changed(self, rows: Iterable[MemberRow]) -> None:
+        """These users are now members with these roles, or none. Durable."""
+        self.member_moves += 1
+        if not self.is_loaded:
+            return
+        for user, role in rows:
+            if self.members.get(user, GONE) == role:
+                continue
+            if role == GONE:
+                del self.members[user]
+            else:
+                self.members[user] = role
+            for reader in self.readers:
+                if reader.due_members is not None:
+                    reader.due_members[user] = None
+                    if len(reader.due_members) > limits.MAX_MEMBERS:
+                        reader.due_members = None
+                reader.wake()
+
+    def next_members(self, reader: ChatReader) -> bytes | None:
+        """The members that ``reader`` was not told of, or all of them."""
+        if reader not in self.readers:
+            return None  # it has not entered
+        whole = reader.due_members is None
+        users = self.members if reader.due_members is None else reader.due_members
+        if not users and not whole:
+            return None
+        rows = [(user, self.members.get(user, GONE)) for user in users]
+        reader.due_members = {}
+        return encode(frames.Members(self.channel, whole, pack_members(rows)))
+
+    # Verdicts
+
+    def verdicts_given(self, given: Iterable[tuple[int, GivenVerdict]]) -> None:
+        """These verdicts stand now, on messages of these seqs. Durable."""
+        base = self.head - len(self._tail)
+        for seq, verdict in given:
+            if base < seq <= self.head:  # the head is 0 before anybody has entered
+                told = self._tail[seq - base - 1]
+                self._tail[seq - base - 1] = replace(told, verdict=verdict.verdict)
+                self._runs.clear()
+            for reader in self.readers:
+                if len(reader.due_verdicts) >= limits.MAX_DUE_VERDICTS:
+                    reader.is_overrun = True
+                else:
+                    reader.due_verdicts[verdict.message_id] = (seq, verdict)
+                reader.wake()
+
+    def next_verdicts(self, reader: ChatReader) -> bytes | None:
+        """The next verdicts on what ``reader`` was sent, as many as one frame may have."""
+        page = [verdict for seq, verdict in reader.due_verdicts.values() if seq <= reader.seq][
+            : limits.PAGE_MESSAGES
+        ]
+        if not page:
+            return None
+        for verdict in page:
+            del reader.due_verdicts[verdict.message_id]
+        return self.verdicts_of(page)
+
+    def verdicts_of(self, verdicts: Iterable[GivenVerdict]) -> bytes:
+        """A frame of these verdicts."""
+        return encode(frames.Verdicts(self.channel, pack_verdicts(verdicts)))
 
     # Marks
 

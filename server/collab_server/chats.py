@@ -10,7 +10,9 @@ from typing import Final
 
 from collab import limits
 from collab.protocol import frames
+from collab.protocol.members import MemberRow
 from collab.protocol.messages import LoggedMessage
+from collab.protocol.verdicts import GivenVerdict
 from collab_server.chat import Chat, ChatReader, Unserved
 from collab_server.lanes import LaneKey
 from collab_server.log.chat_port import ChatLog, ChatState
@@ -25,20 +27,35 @@ _RETAIN_EVERY: Final = 1_000  # messages of a room
 class Chats:
     """What the chats of one relay ask of its log. Belongs to the event loop's thread."""
 
-    def __init__(self, log: ChatLog, rooms: Rooms, settings: Settings) -> None:
+    def __init__(
+        self,
+        log: ChatLog,
+        rooms: Rooms,
+        settings: Settings,
+        *,
+        confirms: bool = False,
+        by_members: bool = False,
+    ) -> None:
+        """``confirms``: somebody gives verdicts. ``by_members``: roles are rights."""
         self.log: Final = log
+        self.confirms: Final = confirms
+        self.by_members: Final = by_members
         self._rooms = rooms
         self._settings = settings
         self._retaining: dict[int, asyncio.Task[None]] = {}
-        self._stop_listening: Callable[[], None] | None = None
+        self._stop_listening: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Chats:
-        self._stop_listening = self.log.on_messages(self._committed)
+        self._stop_listening = [
+            self.log.on_messages(self._committed),
+            self.log.on_members(self._members_changed),
+            self.log.on_verdicts(self._verdicts_given),
+        ]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        assert self._stop_listening is not None
-        self._stop_listening()
+        for stop in self._stop_listening:
+            stop()
         tasks = list(self._retaining.values())
         for task in tasks:
             task.cancel()
@@ -47,9 +64,13 @@ class Chats:
     async def state(self, loaded: Loaded, lane: LaneKey, frame: frames.Enter) -> ChatState:
         """How things stand for somebody who enters; from now on the marks of all are known."""
         room_id, chat = loaded.room.id, loaded.chat
-        if not chat.is_loaded:
-            chat.load(await self.log.receipts(room_id, limits.MAX_MARKED_USERS))
-            self._retain(room_id, chat)
+        while not chat.is_loaded:
+            moves = chat.member_moves
+            receipts = await self.log.receipts(room_id, limits.MAX_MARKED_USERS)
+            members = await self.log.members(room_id)
+            if moves == chat.member_moves and not chat.is_loaded:  # else they are of before
+                chat.load(receipts, members)
+                self._retain(room_id, chat)
         return await self.log.enter(
             room_id,
             lane,
@@ -85,6 +106,16 @@ class Chats:
                 reader.wake()
         if chat.since_retention >= _RETAIN_EVERY:
             self._retain(room_id, chat)
+
+    def _members_changed(self, room_id: int, rows: Sequence[MemberRow]) -> None:
+        loaded = self._rooms.loaded(room_id)
+        if loaded is not None:
+            loaded.chat.members_changed(rows)
+
+    def _verdicts_given(self, room_id: int, given: Sequence[tuple[int, GivenVerdict]]) -> None:
+        loaded = self._rooms.loaded(room_id)
+        if loaded is not None:
+            loaded.chat.verdicts_given(given)
 
     def _retain(self, room_id: int, chat: Chat) -> None:
         """Delete what is too old or too much, unless that is under way."""

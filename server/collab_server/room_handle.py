@@ -13,9 +13,18 @@ from collab import limits
 from collab.errors import BadMessage, Closed, IdConflict, LocalError, TooLarge
 from collab.payload import pack_payload
 from collab.protocol.codec import is_body, is_meta, is_user, pack_map
+from collab.protocol.members import GONE, Member, Role, is_member_name
 from collab.protocol.message_id import RANDOM_BYTES, make_id
 from collab.protocol.messages import OutcomeCode, SlotOutcome
-from collab_server.log.chat_port import NO_SUCH_ROOM, Decision, Offered, Submission
+from collab_server.log.chat_port import (
+    NO_SUCH_ROOM,
+    ChangeCode,
+    ChangeDecision,
+    Decision,
+    Offered,
+    Submission,
+)
+from collab_server.membership import change_of
 
 if TYPE_CHECKING:
     from collab_server.gateway.connection import Shared
@@ -90,6 +99,58 @@ class RoomHandle:
         if loaded is not None:
             loaded.audience.tell(packed, sender)
 
+    async def members(self) -> tuple[Member, ...]:
+        """Who is a member, by name; nobody if there is no such room."""
+        shared = self._shared()
+        row = await shared.log.find_room(self.name)
+        rows = [] if row is None else await shared.log.chat.members(row.id)
+        return tuple(Member(user, Role(role)) for user, role in rows)
+
+    async def set_member(self, user: str, role: str, *, by: str) -> None:
+        """Make a user a member with this role ("reader", "writer", "admin"), or give another one.
+
+        Durable when this returns, with the system message that tells of it; ``by`` is its sender.
+        A room that nobody has joined yet is made. Nobody's rights are asked: this is the program
+        that the relay runs in. Done again it changes nothing.
+
+        Raises :class:`collab.LocalError` for a name or role that there cannot be,
+        :class:`collab.TooLarge` if the room has ``MAX_MEMBERS`` already, and has changed nothing;
+        and :class:`collab.Closed` if the relay is stopped before it is known to be durable.
+        """
+        if role not in set(Role):
+            raise LocalError(
+                f"{role!r:.80} is no role, so no member was changed. Roles are: {', '.join(Role)}."
+            )
+        await self._change(user, role, by)
+
+    async def remove_member(self, user: str, *, by: str) -> None:
+        """Make a user no member any more; nothing happens to who is none. As ``set_member``."""
+        await self._change(user, GONE, by)
+
+    async def _change(self, user: str, role: str, by: str) -> None:
+        for name in (user, by):
+            if not is_member_name(name):
+                raise LocalError(
+                    f"{name!r:.80} is no name of a user, so no member was changed. A name has 1 to "
+                    f"{limits.MAX_USER_BYTES} bytes of UTF-8."
+                )
+        shared = self._shared()
+        loaded = await shared.rooms.hold(self.name, epoch=None)
+        try:
+            await shared.log.wait_for_room()
+            outcome: asyncio.Future[ChangeDecision] = asyncio.get_running_loop().create_future()
+
+            def decided(decision: ChangeDecision) -> None:
+                if not outcome.done():  # who asked may have been cancelled
+                    outcome.set_result(decision)
+
+            shared.log.chat.change_member(
+                change_of(loaded.room.id, user, role, by=by, admins_only=False, decided=decided)
+            )
+            _raise_unless_done(await outcome, self.name)
+        finally:
+            shared.rooms.release(loaded)
+
     async def delete(self) -> None:
         """Delete the room; nobody can undo that. Durable when this returns.
 
@@ -148,4 +209,23 @@ def _seq_of(decision: Decision, room: str) -> int:
     raise Closed(
         "The relay was stopped before it was known whether the message is in the log. Send it "
         "again under the same id when the relay runs."
+    )
+
+
+def _raise_unless_done(decision: ChangeDecision, room: str) -> None:
+    if decision is ChangeCode.DONE:
+        return
+    if decision is ChangeCode.LIMIT:
+        raise TooLarge(
+            f"Room {room!r} has {limits.MAX_MEMBERS} members, and may not have more. Nobody was "
+            "added. Remove some, or decide the rights in an authorize of your own."
+        )
+    if decision is NO_SUCH_ROOM:
+        raise LocalError(
+            f"Room {room!r} was deleted meanwhile, with its members. Change them again; that makes "
+            "a new room."
+        )
+    raise Closed(
+        "The relay was stopped before it was known whether the member is changed. Ask for the "
+        "members when it runs, or change them again."
     )

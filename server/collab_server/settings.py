@@ -40,6 +40,9 @@ class Settings:
     hook_timeout_s: float = 5.0  # what on_message has for one message
     call_timeout_s: float = 25.0  # what a service has; a caller waits 30 s and so hears why
     max_calls: int = 256  # of services, at work at once
+    confirm_timeout_s: float = 30.0  # what on_confirm has for one call
+    confirm_retry_s: float = 1.0  # after the first call that failed; it doubles
+    confirm_retry_cap_s: float = 300.0
 
     def __post_init__(self) -> None:
         if self.open and not is_loopback(self.host):

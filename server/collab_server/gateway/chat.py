@@ -6,22 +6,36 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from collab import limits
 from collab.errors import BadFrame
 from collab.protocol import frames
 from collab.protocol.codec import encode
 from collab.protocol.frames import Access
+from collab.protocol.verdicts import unpack_inquiry
 from collab_server.chat import OVERTAKEN, ChatReader, Unserved
 from collab_server.chats import Chats
 from collab_server.gateway.lane import ConnectionLane
 from collab_server.hooks import Hooks
 from collab_server.lanes import LaneKey
+from collab_server.log.chat_port import ChangeCode, ChangeDecision, Unjudged
+from collab_server.membership import CHANGE_REASONS, change_of
 from collab_server.rooms import Loaded
 
 __all__ = ["ChatFrame", "ConnectionChat"]
 
-ChatFrame = frames.Enter | frames.Send | frames.Skip | frames.Fetch | frames.Mark
+_CHANGE_BYTES: Final = 1024  # of a change that waits to be decided
+
+ChatFrame = (
+    frames.Enter
+    | frames.Send
+    | frames.Skip
+    | frames.Fetch
+    | frames.Mark
+    | frames.Change
+    | frames.Inquire
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -32,7 +46,8 @@ class _ChatChannel:
     reader: ChatReader
     lane: ConnectionLane | None = None  # None until ENTERED
     answers: deque[bytes] = field(default_factory=deque)
-    fetches: deque[frames.Fetch] = field(default_factory=deque)
+    changed: deque[bytes] = field(default_factory=deque)  # CHANGED, after the MEMBERS it is about
+    fetches: deque[frames.Fetch | frames.Inquire] = field(default_factory=deque)
     ready: bytes | None = None  # a frame that was read from the log, next in turn
     reads: bool = False  # it waits for the log, or has something ready
     read_for_fetch: bool = False  # the last time
@@ -101,7 +116,11 @@ class ConnectionChat:
         match frame:
             case frames.Send() | frames.Skip():
                 channel.lane.take(frame, access)
-            case frames.Fetch():
+            case frames.Change():
+                self._change(channel, frame, access)
+            case frames.Fetch() | frames.Inquire():
+                if isinstance(frame, frames.Inquire):
+                    unpack_inquiry(frame.data)
                 channel.fetches.append(frame)
                 self._fetches += 1
                 self._give_turn(channel)
@@ -117,10 +136,22 @@ class ConnectionChat:
         channel.loaded.chat.leave(channel.reader)
         if channel.lane is not None:
             channel.lane.end()
-        self._answers -= len(channel.answers)
+        self._answers -= len(channel.answers) + len(channel.changed)
         self._fetches -= len(channel.fetches)
         self._reading.discard(channel)
         self._read_next()
+
+    def last_words(self, number: int) -> list[bytes]:
+        """What waits to go down on a channel that this side is about to close: it goes first."""
+        channel = self._channels.get(number)
+        if channel is None:
+            return []
+        members = channel.loaded.chat.next_members(channel.reader)
+        said = [*channel.answers, *([] if members is None else [members]), *channel.changed]
+        self._answers -= len(channel.answers) + len(channel.changed)
+        channel.answers.clear()
+        channel.changed.clear()
+        return said
 
     def end(self) -> None:
         """The connection is over; its tasks are gone."""
@@ -153,7 +184,33 @@ class ConnectionChat:
             tasks=self._tasks,
             answer=lambda answer: self._answer(channel, answer),
             undecided=self._undecided,
+            confirms=self._chats.confirms,
         )
+
+    def _change(self, channel: _ChatChannel, frame: frames.Change, access: Access) -> None:
+        """Let the log decide on a change of a member, if this user may change them at all."""
+        if access < Access.ADMIN:
+            self._tell_changed(channel, frame.request, ChangeCode.FORBIDDEN)
+            return
+        self._undecided(_CHANGE_BYTES)
+
+        def decided(decision: ChangeDecision) -> None:
+            self._undecided(-_CHANGE_BYTES)
+            if not channel.is_over and not isinstance(decision, Unjudged):
+                self._tell_changed(channel, frame.request, decision)
+
+        self._chats.log.change_member(
+            change_of(
+                channel.loaded.room.id, frame.user, frame.role, by=self._user,
+                admins_only=self._chats.by_members, decided=decided,
+            )
+        )  # fmt: skip
+
+    def _tell_changed(self, channel: _ChatChannel, request: int, code: ChangeCode) -> None:
+        number = channel.loaded.room.channel
+        channel.changed.append(encode(frames.Changed(number, request, code, CHANGE_REASONS[code])))
+        self._answers += 1
+        self._give_turn(channel)
 
     def _undecided(self, more_bytes: int) -> None:
         self._undecided_bytes += more_bytes
@@ -175,9 +232,18 @@ class ConnectionChat:
 
     def _turn(self, channel: _ChatChannel) -> bytes | None:
         """The next frame of one chat."""
+        if channel.reader.is_overrun:
+            self._overtaken(channel.loaded.room.channel)
+            return None
         if channel.answers:
             self._answers -= 1
             return channel.answers.popleft()
+        members = channel.loaded.chat.next_members(channel.reader)
+        if members is not None:
+            return members
+        if channel.changed:
+            self._answers -= 1
+            return channel.changed.popleft()
         if channel.ready is not None:
             frame, channel.ready = channel.ready, None
             self._has_read(channel)
@@ -190,7 +256,7 @@ class ConnectionChat:
         run = chat.next_messages(reader)
         if isinstance(run, bytes):
             return run
-        return chat.next_receipts(reader)
+        return chat.next_verdicts(reader) or chat.next_receipts(reader)
 
     def _answer(self, channel: _ChatChannel, frame: frames.Frame) -> None:
         channel.answers.append(encode(frame))
@@ -220,10 +286,11 @@ class ConnectionChat:
 
     async def _read(self, channel: _ChatChannel) -> None:
         """Read for one chat: history that was asked for, or what is beyond its place."""
+        frame: bytes | Unserved | None
         behind = channel.loaded.chat.is_below_tail(channel.reader)
         channel.read_for_fetch = bool(channel.fetches) and not (behind and channel.read_for_fetch)
         if channel.read_for_fetch:
-            frame: bytes | Unserved | None = await self._page(channel, channel.fetches[0])
+            frame = await self._asked_for(channel, channel.fetches[0])
         else:
             frame = await self._chats.read_behind(channel.loaded, channel.reader)
         if channel.is_over:
@@ -240,7 +307,13 @@ class ConnectionChat:
             self._has_read(channel)
         self._give_turn(channel)
 
-    async def _page(self, channel: _ChatChannel, asked: frames.Fetch) -> bytes:
+    async def _asked_for(
+        self, channel: _ChatChannel, asked: frames.Fetch | frames.Inquire
+    ) -> bytes | None:
+        """The page, or the verdicts as far as there are any."""
         room_id = channel.loaded.room.id
+        if isinstance(asked, frames.Inquire):
+            found = await self._chats.log.verdicts(room_id, unpack_inquiry(asked.data))
+            return channel.loaded.chat.verdicts_of(found) if found else None
         page = await self._chats.log.page(room_id, asked.after, asked.before, newest=asked.newest)
         return channel.loaded.chat.page_of(asked, page)

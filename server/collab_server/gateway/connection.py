@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from collab.errors import RemoteError
-from collab.protocol.frames import Close
-from collab_server.auth import Rights
+from collab.protocol.frames import Access, Close
+from collab.protocol.members import MemberRow
+from collab_server.auth import Rights, User, access_of_role
 from collab_server.chats import Chats
 from collab_server.gateway.fence import Fence
 from collab_server.gateway.websocket import EXTENSION, BoundedWebSocket
@@ -47,6 +48,9 @@ class Connection(Protocol):
     def close(self, code: int, reason: str) -> None:
         """Ask the connection to end, from outside."""
 
+    def role_changed(self, room_id: int, sub: str, access: Access) -> None:
+        """This user may now do this in this room: act on it, if he has it open here."""
+
 
 @dataclass(eq=False, slots=True)
 class Shared:
@@ -61,6 +65,27 @@ class Shared:
     fence: Fence
     services: Services
     connections: set[Connection] = field(default_factory=set)
+    role_moves: int = 0  # how often members whose roles are rights have changed
+
+    def members_changed(self, room_id: int, rows: Sequence[MemberRow]) -> None:
+        """Members have other roles, durably, and with them other rights."""
+        self.role_moves += 1
+        for user, role in rows:
+            for connection in list(self.connections):
+                connection.role_changed(room_id, user, access_of_role(role))
+
+
+async def still_allowed(shared: Shared, user: User, room: str, access: Access) -> Access:
+    """What a user may do in a room that is held by now; ``access`` is what it was before that.
+
+    Where roles are rights, nothing that was committed before this returns is missed by it, and
+    what comes later is told to those who have the room open: open it in the same turn.
+    """
+    moves = None if shared.rights.by_members else shared.role_moves
+    while moves != shared.role_moves:
+        moves = shared.role_moves
+        access = await shared.rights.authorize(user, room)
+    return access
 
 
 async def ending_of(serving: Awaitable[None]) -> Closing:

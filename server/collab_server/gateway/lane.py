@@ -61,6 +61,7 @@ class _Entry:
             as_sent=None if admitted is None else admitted.as_sent,
             expires_at_s=self.expires_at_s,
             refused=None if refused is None else refused.code,
+            confirm=self.frame.confirm,
         )
 
 
@@ -87,8 +88,12 @@ class ConnectionLane:
         tasks: asyncio.TaskGroup,
         answer: Callable[[frames.Frame], None],
         undecided: Callable[[int], None],
+        confirms: bool,
     ) -> None:
-        """``last`` is the slot up to which the log has decided."""
+        """``last`` is the slot up to which the log has decided.
+
+        ``confirms``: a message may ask for the application's verdict.
+        """
         self._key = key
         self._room = room
         self._reader = LaneReader(room.channel, last)
@@ -97,6 +102,7 @@ class ConnectionLane:
         self._tasks = tasks
         self._answer = answer
         self._undecided = undecided
+        self._confirms = confirms
         self._waiting: deque[_Entry] = deque()  # the application is asked about the first
         self._asking: asyncio.Task[None] | None = None
         self._is_over = False
@@ -111,7 +117,7 @@ class ConnectionLane:
         if not isinstance(arrival, Arrival):
             return
         now_ms = time.time_ns() // 1_000_000
-        entry = _Entry(arrival, frame, now_ms, _expiry_of(frame), _refusal(frame, access))
+        entry = _Entry(arrival, frame, now_ms, _expiry_of(frame), self._refusal(frame, access))
         self._undecided(entry.size)
         if not self._waiting and not self._is_to_be_asked(entry):
             self._submit(entry)
@@ -119,6 +125,18 @@ class ConnectionLane:
         self._waiting.append(entry)
         if self._asking is None:
             self._asking = self._tasks.create_task(self._ask_in_turn())
+
+    def _refusal(self, frame: frames.Send | frames.Skip, access: Access) -> Refused | None:
+        """Why a message is refused for good, as far as that is known without the log."""
+        if isinstance(frame, frames.Skip):
+            return None
+        if access < Access.WRITE:
+            return Refused(OutcomeCode.FORBIDDEN, _READ_ONLY)
+        if frame.confirm and not self._confirms:
+            return Refused(OutcomeCode.INVALID, _NO_HANDLER)
+        if unpack_map(frame.meta) is None:
+            return Refused(OutcomeCode.INVALID, _NO_MAP)
+        return None
 
     def end(self) -> None:
         """The lane is over on this connection. What went to the log is decided there anyway."""
@@ -200,19 +218,6 @@ def _expiry_of(frame: frames.Send | frames.Skip) -> float | None:
     if isinstance(frame, frames.Skip) or frame.ttl_ms is None:
         return None
     return time.monotonic() + frame.ttl_ms / 1000
-
-
-def _refusal(frame: frames.Send | frames.Skip, access: Access) -> Refused | None:
-    """Why a message is refused for good, as far as that is known without the log."""
-    if isinstance(frame, frames.Skip):
-        return None
-    if access < Access.WRITE:
-        return Refused(OutcomeCode.FORBIDDEN, _READ_ONLY)
-    if frame.confirm:
-        return Refused(OutcomeCode.INVALID, _NO_HANDLER)
-    if unpack_map(frame.meta) is None:
-        return Refused(OutcomeCode.INVALID, _NO_MAP)
-    return None
 
 
 def _reason(refused: Refused | None, decision: SlotOutcome | TooEarly) -> str:

@@ -29,6 +29,7 @@ from collab_server.gateway.connection import (
     close,
     ending_of,
     send,
+    still_allowed,
     wake_all,
 )
 from collab_server.gateway.live import ConnectionLive, LiveFrame
@@ -230,6 +231,8 @@ class SyncConnection:
                 await self._converse(frame)
             case frames.Cast() | frames.Call():
                 self._speak(frame)
+            case frames.Change() | frames.Inquire():
+                await self._converse(frame)
             case frames.Ping():
                 self._answer(frames.Pong(frame.number))
             case frames.Join():
@@ -299,7 +302,7 @@ class SyncConnection:
         if channel is None:
             return  # sent before our LEFT reached the client
         self._chat.handle(frame, channel.loaded, channel.reader.access)
-        if isinstance(frame, frames.Send | frames.Skip):
+        if isinstance(frame, frames.Send | frames.Skip | frames.Change):
             await self._shared.log.wait_for_room()
 
     def _speak(self, frame: LiveFrame) -> None:
@@ -338,6 +341,11 @@ class SyncConnection:
             return None
         loaded = await shared.rooms.hold(frame.room, epoch=frame.epoch)
         room = loaded.room
+        access = await still_allowed(shared, self._user, room.name, access)
+        if access < Access.READ:
+            shared.rooms.release(loaded)
+            self._deny(frame, Code.FORBIDDEN, "there is no such room for this user")
+            return None
         before = self._channels.get(room.channel)
         if before is not None:
             self._drop(before)
@@ -381,10 +389,26 @@ class SyncConnection:
     def _deny(self, frame: frames.Join, code: Code, reason: str) -> None:
         self._answer(frames.Denied(frame.request, code, reason))
 
+    def role_changed(self, room_id: int, sub: str, access: Access) -> None:
+        """This user may now do this in this room, if he has it open here."""
+        if sub != self._user.sub:
+            return
+        for channel in list(self._channels.values()):
+            if channel.loaded.room.id == room_id:
+                self._allow(channel, access)
+
+    def _allow(self, channel: Channel, access: Access) -> None:
+        """Close the channel if its user may do something else now."""
+        if access < Access.READ:
+            self._end(channel, Code.FORBIDDEN, "the right to it was withdrawn")
+        elif access != channel.reader.access:
+            self._end(channel, Code.BUSY, RIGHTS_CHANGED)
+
     def _end(self, channel: Channel, code: Code, reason: str) -> None:
-        """Close a channel from this side, and say why."""
-        self._drop(channel)
+        """Close a channel from this side, and say why: after the answers that wait."""
         number = channel.loaded.room.channel
+        self._in_order.setdefault(number, deque()).extend(self._chat.last_words(number))
+        self._drop(channel)
         self._answer_in_order(number, frames.Left(number, code, reason))
 
     def _overtaken(self, number: int) -> None:
@@ -414,10 +438,7 @@ class SyncConnection:
                 access = await shared.rights.authorize(self._user, room.name)
                 if self._channels.get(room.channel) is not channel:
                     continue
-                if access < Access.READ:
-                    self._end(channel, Code.FORBIDDEN, "the right to it was withdrawn")
-                elif access != channel.reader.access:
-                    self._end(channel, Code.BUSY, RIGHTS_CHANGED)
+                self._allow(channel, access)
 
     # Writing
 

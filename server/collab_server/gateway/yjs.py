@@ -29,6 +29,7 @@ from collab_server.gateway.connection import (
     close,
     ending_of,
     send,
+    still_allowed,
     wake_all,
 )
 from collab_server.gateway.yjs_request import Credentials, room_name
@@ -69,6 +70,8 @@ class YjsConnection:
         self._asked: deque[bytes] = deque()  # state vectors of Step1s without their Step2 yet
         self._awaits_step2 = False  # it will hold all that is early until then
         self._said_step2 = False
+        self._user: User | None = None  # once it is in the room
+        self._room_id = 0
         self._own: set[int] = set()
         self._heard: set[int] = set()
         self._loaded: Loaded
@@ -92,6 +95,15 @@ class YjsConnection:
         if not self._closing.done():
             self._closing.set_result(Closing(code, reason))
 
+    def role_changed(self, room_id: int, sub: str, access: Access) -> None:
+        """This user may now do this in this room."""
+        if room_id != self._room_id or self._user is None or self._user.sub != sub:
+            return
+        if access < Access.READ:
+            self.close(Close.FORBIDDEN, _NO_SUCH_ROOM)
+        elif access != self._reader.access:
+            self.close(Close.OVERLOADED, RIGHTS_CHANGED)
+
     # The beginning
 
     async def _serve(self) -> None:
@@ -108,7 +120,12 @@ class YjsConnection:
         except LocalError as error:  # the log's disk or file
             logger.warning("a room could not be opened: %s", error)
             raise Closing(Close.OVERLOADED, "the relay cannot open the room now") from None
+        access = await still_allowed(self._shared, user, name, access)
+        if access < Access.READ:
+            rooms.release(loaded)
+            raise Closing(Close.FORBIDDEN, _NO_SUCH_ROOM)
         self._seat = loaded.presence.join(user.sub)
+        self._user, self._room_id = user, loaded.room.id
         self._reader.access = access
         loaded.room.join(self._reader, good=False, offset=0)
         try:

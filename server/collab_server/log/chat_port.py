@@ -11,8 +11,9 @@ Numbered rules; every log keeps them, and ``tests/unit/server/test_log_chat.py``
 4. A slot is decided once. If nobody saw how a commit ended, what was in it is judged again, and
    comes out as it did.
 5. An id is in a room's log once, as long as its message is retained. The same sender with the same
-   body and meta (those that were sent, or those that are kept) is told its seq, whatever has become
-   of the rights or the time to live since; anybody else is told ``conflict``.
+   body and meta (those that were sent, or those that are kept), who asks for a verdict if that one
+   did, is told its seq, whatever has become of the rights or the time to live since; anybody else
+   is told ``conflict``.
 6. A commit that fails drops nothing and changes no order. What is queued counts for
    ``wait_for_room``.
 7. A message names the generation that wrote it. (generation, seq) is a place in a room's history if
@@ -23,30 +24,44 @@ Numbered rules; every log keeps them, and ``tests/unit/server/test_log_chat.py``
    a crash may take them: a device says its marks again.
 10. A user has at most ``MAX_LANES_PER_USER`` lanes in a room. The one that was used least recently
     is forgotten: its device begins another, and rule 5 still holds.
+11. A change of a member and the system message that tells of it commit together, after the
+    submissions of that commit. A change that changes nothing adds no message.
+12. A message that asks for a verdict awaits it from its own commit on. The first verdict that is
+    committed stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Final, Protocol
 
+from collab.protocol.members import MemberRow
 from collab.protocol.messages import LoggedMessage, Receipt, SlotOutcome
+from collab.protocol.verdicts import GivenVerdict
 from collab_server.lanes import Lane, LaneKey, TooEarly
 
 __all__ = [
     "MARKS_WAIT_S",
     "NO_SUCH_ROOM",
     "UNKNOWN",
+    "Awaited",
+    "AwaitedCallback",
+    "ChangeCode",
+    "ChangeDecision",
     "ChatLog",
     "ChatState",
     "Decision",
+    "MemberChange",
+    "MembersCallback",
     "MessagesCallback",
     "Offered",
     "Page",
     "Submission",
     "Unjudged",
+    "VerdictToGive",
+    "VerdictsCallback",
 ]
 
 MARKS_WAIT_S: Final = 1.0  # devices speak of their marks once a second
@@ -72,7 +87,8 @@ class Offered:
 
     ``as_sent`` are the body and meta of the device, where the application changed them.
     ``expires_at_s`` is on the clock that the log was given; None: it may wait for ever.
-    ``refused`` is the code of a permanent refusal that was decided before.
+    ``refused`` is the code of a permanent refusal that was decided before. ``confirm``: it asks for
+    the application's verdict.
     """
 
     sender: str
@@ -82,6 +98,7 @@ class Offered:
     as_sent: tuple[str, bytes] | None = None
     expires_at_s: float | None = None
     refused: str | None = None
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +117,58 @@ class Submission:
     offered: Offered | None
     decided: Callable[[Decision], None]
     """Called once, on the event loop, after the commit. It must not raise."""
+
+
+class ChangeCode(StrEnum):
+    """What became of a change of a member."""
+
+    DONE = "done"
+    FORBIDDEN = "forbidden"
+    INVALID = "invalid"  # no role or no name
+    LIMIT = "limit"  # the room has as many members as it may
+
+
+ChangeDecision = ChangeCode | Unjudged
+"""What became of a change. A code is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """A user is to have this role in a room; ``GONE``: none.
+
+    ``message_id`` is that of the system message, if one comes of it, and ``came_at`` its time: ms
+    since 1970. ``admins_only``: ``by`` has to be a member who is an admin when this is judged.
+    """
+
+    room_id: int
+    user: str
+    role: str
+    by: str
+    message_id: bytes
+    came_at: int
+    admins_only: bool
+    decided: Callable[[ChangeDecision], None]
+    """Called once, on the event loop, after the commit. It must not raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictToGive:
+    """A verdict on a message that may still await one."""
+
+    room_id: int
+    given: GivenVerdict
+    decided: Callable[[], None]
+    """Called once, on the event loop, after the commit, or when the log is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """The place of a message that awaits a verdict, and the lane in which it came."""
+
+    room_id: int
+    seq: int
+    message_id: bytes
+    lane: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +196,16 @@ MessagesCallback = Callable[[int, int, Sequence[LoggedMessage]], None]
 head, without a hole. None of them, if nobody saw how the commit ended that added them.
 """
 
+MembersCallback = Callable[[int, Sequence[MemberRow]], None]
+"""Called with (room id, users and what they are now), after the commit that decided it."""
+
+AwaitedCallback = Callable[[int, int, int], None]
+"""Called with (room id, low, high) after a commit that took in messages which ask for a verdict, or
+met them again: their seqs are from low to high."""
+
+VerdictsCallback = Callable[[int, Sequence[tuple[int, GivenVerdict]]], None]
+"""Called with (room id, seqs and the verdicts that stand), after the commit of a verdict."""
+
 
 class ChatLog(Protocol):
     """The part of a log that speaks of messages. Belongs to the thread of one event loop."""
@@ -142,6 +221,36 @@ class ChatLog(Protocol):
 
         Returns how to stop that. A callback must not raise.
         """
+
+    def change_member(self, change: MemberChange) -> None:
+        """Queue a change. Of one user in one room a commit takes one; later ones go in the next."""
+
+    def on_members(self, callback: MembersCallback) -> Callable[[], None]:
+        """Call ``callback`` after each commit with changes; returns how to stop that."""
+
+    def give_verdict(self, verdict: VerdictToGive) -> None:
+        """Queue a verdict."""
+
+    def on_verdicts(self, callback: VerdictsCallback) -> Callable[[], None]:
+        """Call ``callback`` after each commit with verdicts; returns how to stop that."""
+
+    def on_awaited(self, callback: AwaitedCallback) -> Callable[[], None]:
+        """Call ``callback`` for what asks for a verdict; returns how to stop that."""
+
+    async def members(self, room_id: int) -> list[MemberRow]:
+        """The members of a room, by name."""
+
+    async def role(self, room: str, user: str) -> str:
+        """The role of a user in the room of this name; ``GONE`` without one, or without a room."""
+
+    async def verdicts(self, room_id: int, ids: Sequence[bytes]) -> list[GivenVerdict]:
+        """The verdicts on those of these messages that have one."""
+
+    async def awaited(self, after: tuple[int, int], limit: int) -> list[Awaited]:
+        """Messages of all rooms that await a verdict, beyond a (room id, seq), in that order."""
+
+    async def room_name(self, room_id: int) -> str | None:
+        """The name of a room; None if it was deleted."""
 
     async def enter(
         self, room_id: int, lane: LaneKey, *, generation: bytes, seq: int, read_upto: int

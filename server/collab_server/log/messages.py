@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from collab import limits
 from collab.errors import BadFrame
+from collab.protocol.members import MemberRow
 from collab.protocol.messages import (
     Kind,
     LoggedMessage,
@@ -23,13 +24,25 @@ from collab.protocol.messages import (
     pack_outcomes,
     unpack_outcomes,
 )
+from collab.protocol.verdicts import GivenVerdict
 from collab_server.lanes import DUE, NEW_LANE, Lane, LaneKey, judge, record
-from collab_server.log import schema
-from collab_server.log.chat_port import NO_SUCH_ROOM, Decision, Offered, Submission
+from collab_server.log import member_changes, schema, verdicts
+from collab_server.log.chat_port import (
+    NO_SUCH_ROOM,
+    ChangeDecision,
+    Decision,
+    MemberChange,
+    Offered,
+    Submission,
+    VerdictToGive,
+)
 
 __all__ = ["RETAINED_AT_ONCE", "Judged", "Marks", "judge_all", "load_lane", "retain", "save_marks"]
 
 RETAINED_AT_ONCE: Final = 5_000  # rows that one transaction of retention deletes: some 20 ms
+
+_Known = tuple[int, str, str, bytes, bytes | None, int]
+"""seq, sender, body, meta, digest of what was sent, verdict"""
 
 Marks = Mapping[tuple[int, str], tuple[int, int]]
 """(room id, user) to (delivered_upto, read_upto)."""
@@ -37,25 +50,46 @@ Marks = Mapping[tuple[int, str], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What became of submissions, in their order, and what it added to each room's log."""
+    """What became of submissions, in their order, and what it added to each room's log.
+
+    So of changes of members. ``members`` and ``verdicts`` are what stands now, by room; ``awaited``
+    the lowest and highest seq of what asks for a verdict.
+    """
 
     decisions: Sequence[Decision]
     rooms: Mapping[int, tuple[int, Sequence[LoggedMessage]]]  # id: head, messages up to it
+    changes: Sequence[ChangeDecision] = ()
+    members: Mapping[int, Sequence[MemberRow]] = field(default_factory=dict)
+    verdicts: Mapping[int, Sequence[tuple[int, GivenVerdict]]] = field(default_factory=dict)
+    awaited: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def judge_all(
-    connection: sqlite3.Connection, submissions: Sequence[Submission], now_s: float
+    connection: sqlite3.Connection,
+    submissions: Sequence[Submission],
+    now_s: float,
+    changes: Sequence[MemberChange] = (),
+    given: Sequence[VerdictToGive] = (),
 ) -> Judged:
-    """Judge ``submissions`` in their order and write what comes of it.
+    """Judge ``submissions`` in their order, then changes of members, and write what comes of it.
 
     ``now_s`` is on the clock of their ``expires_at_s``. Of submissions that were judged before by a
     transaction whose end nobody saw the same comes out, and nothing is written again.
     """
-    if not submissions:
+    if not (submissions or changes or given):
         return Judged((), {})
     arbiter = _Arbiter(connection, now_s)
     decisions = [arbiter.decide(submission) for submission in submissions]
-    return Judged(decisions, arbiter.finish())
+    changed = [arbiter.change(change) for change in changes]
+    rooms = arbiter.finish()
+    return Judged(
+        decisions,
+        rooms,
+        changed,
+        member_changes.standing(connection, changes),
+        verdicts.give(connection, given),
+        arbiter.awaited,
+    )
 
 
 class _Arbiter:
@@ -69,6 +103,7 @@ class _Arbiter:
         self._lanes: dict[tuple[int, LaneKey], Lane] = {}
         self._used: dict[tuple[int, LaneKey], int] = {}  # those that have moved, and when
         self._begun: set[tuple[int, LaneKey]] = set()  # those that had no row
+        self.awaited: dict[int, tuple[int, int]] = {}
 
     def decide(self, submission: Submission) -> Decision:
         if self._head(submission.room_id) is None:
@@ -88,6 +123,20 @@ class _Arbiter:
         self._lanes[key] = record(lane, outcome)
         self._used[key] = submission.came_at
         return outcome
+
+    def change(self, change: MemberChange) -> ChangeDecision:
+        """Give a user another role, and tell of it in the room's log."""
+        if self._head(change.room_id) is None:
+            return NO_SUCH_ROOM
+        decision, told = member_changes.change(connection=self._connection, change=change)
+        if told is not None:
+            body, meta = told
+            offered = Offered(change.by, body, meta, change.came_at)
+            added = self._append(
+                change.room_id, change.message_id, offered, change.came_at, kind=Kind.SYSTEM
+            )
+            assert added is not None  # its id is fresh
+        return decision
 
     def finish(self) -> dict[int, tuple[int, Sequence[LoggedMessage]]]:
         for (room_id, key), used_at in self._used.items():
@@ -122,6 +171,9 @@ class _Arbiter:
             code, seq = self._add(submission, offered)
         else:
             code, seq = self._known(submission, offered)
+        if seq and offered is not None and offered.confirm:
+            low, high = self.awaited.get(submission.room_id, (seq, seq))
+            self.awaited[submission.room_id] = (min(low, seq), max(high, seq))
         return SlotOutcome(submission.slot, submission.message_id, code, seq)
 
     def _skip(self, submission: Submission) -> tuple[str, int]:
@@ -131,24 +183,45 @@ class _Arbiter:
         return OutcomeCode.SKIPPED, 0
 
     def _add(self, submission: Submission, offered: Offered) -> tuple[str, int]:
-        head = self._heads[submission.room_id]
+        lane = None if submission.lane is None else _name_of(submission.lane)
+        seq = self._append(
+            submission.room_id, submission.message_id, offered, submission.came_at, lane=lane
+        )
+        if seq is None:
+            return self._known(submission, offered)
+        return OutcomeCode.ACCEPTED, seq
+
+    def _append(
+        self,
+        room_id: int,
+        message_id: bytes,
+        offered: Offered,
+        came_at: int,
+        *,
+        kind: Kind = Kind.MESSAGE,
+        lane: bytes | None = None,
+    ) -> int | None:
+        """Put a message at the end of a room's log; its seq, or None if the id is known there."""
+        head = self._heads[room_id]
         assert head is not None
         message = LoggedMessage(
             seq=head + 1,
-            id=submission.message_id,
+            id=message_id,
             sender=offered.sender,
             body=offered.body,
             meta=offered.meta,
             sent_at=offered.sent_at,
-            accepted_at=submission.came_at,
-            kind=Kind.MESSAGE,
-            verdict=Verdict.NOT_ASKED,
+            accepted_at=came_at,
+            kind=kind,
+            verdict=Verdict.AWAITED if offered.confirm else Verdict.NOT_ASKED,
         )
-        if not _insert(self._connection, submission.room_id, message, offered.as_sent):
-            return self._known(submission, offered)
-        self._heads[submission.room_id] = message.seq
-        self._added.setdefault(submission.room_id, []).append(message)
-        return OutcomeCode.ACCEPTED, message.seq
+        if not _insert(
+            self._connection, room_id, message, offered.as_sent, lane if offered.confirm else None
+        ):
+            return None
+        self._heads[room_id] = message.seq
+        self._added.setdefault(room_id, []).append(message)
+        return message.seq
 
     def _known(self, submission: Submission, offered: Offered) -> tuple[str, int]:
         """What becomes of a message that does not go into the log, or is there already."""
@@ -159,8 +232,8 @@ class _Arbiter:
             return offered.refused, 0
         return (OutcomeCode.EXPIRED if stored is None else OutcomeCode.CONFLICT), 0
 
-    def _stored(self, submission: Submission) -> tuple[int, str, str, bytes, bytes | None] | None:
-        row: tuple[int, str, str, bytes, bytes | None] | None = self._connection.execute(
+    def _stored(self, submission: Submission) -> _Known | None:
+        row: _Known | None = self._connection.execute(
             schema.STORED_MESSAGE, (submission.room_id, submission.message_id)
         ).fetchone()
         return row
@@ -174,6 +247,7 @@ def _insert(
     room_id: int,
     message: LoggedMessage,
     as_sent: tuple[str, bytes] | None,
+    lane: bytes | None,
 ) -> bool:
     """Add a message; False if the room has one of its id."""
     added = connection.execute(
@@ -190,15 +264,16 @@ def _insert(
             "kind": int(message.kind),
             "verdict": int(message.verdict),
             "as_sent": None if as_sent is None else _digest(*as_sent),
+            "lane": lane,
         },
     )
     return added.rowcount == 1
 
 
-def _is_same(stored: tuple[int, str, str, bytes, bytes | None], offered: Offered) -> bool:
+def _is_same(stored: _Known, offered: Offered) -> bool:
     """Whether the stored message is what is offered, as it was sent or as it is kept."""
-    _, sender, body, meta, as_sent = stored
-    if sender != offered.sender:
+    _, sender, body, meta, as_sent, verdict = stored
+    if sender != offered.sender or (verdict != Verdict.NOT_ASKED) != offered.confirm:
         return False
     sent = offered.as_sent or (offered.body, offered.meta)
     if (body, meta) in (sent, (offered.body, offered.meta)):
@@ -209,6 +284,12 @@ def _is_same(stored: tuple[int, str, str, bytes, bytes | None], offered: Offered
 def _digest(body: str, meta: bytes) -> bytes:
     encoded = body.encode()
     content = len(encoded).to_bytes(8, "big") + encoded + meta
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _name_of(lane: LaneKey) -> bytes:
+    """A short name of a lane."""
+    content = lane.epoch + len(lane.device).to_bytes(8, "big") + lane.device + lane.sub.encode()
     return hashlib.blake2b(content, digest_size=16).digest()
 
 

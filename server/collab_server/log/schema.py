@@ -117,7 +117,22 @@ _CHAT: Final[Migration] = (
     """,
 )
 
-MIGRATIONS: Final = (_FIRST, _DELETED_ROOMS, _CHAT)
+# ``lane`` names the lane of a message that asked for a verdict: those of one are judged in order.
+_MEMBERS_AND_VERDICTS: Final[Migration] = (
+    """
+    CREATE TABLE members (
+        room_id INTEGER NOT NULL,
+        user TEXT NOT NULL,
+        role TEXT NOT NULL,
+        PRIMARY KEY (room_id, user)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "ALTER TABLE messages ADD COLUMN lane BLOB",
+    "ALTER TABLE messages ADD COLUMN verdict_reason TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX messages_awaited ON messages (room_id, seq) WHERE verdict = 1",
+)
+
+MIGRATIONS: Final = (_FIRST, _DELETED_ROOMS, _CHAT, _MEMBERS_AND_VERDICTS)
 
 # --- a start of the relay ----------------------------------------------------------------------
 
@@ -164,6 +179,7 @@ DELETE_ROOM: Final = (
     "DELETE FROM messages WHERE room_id = ?",
     "DELETE FROM lanes WHERE room_id = ?",
     "DELETE FROM marks WHERE room_id = ?",
+    "DELETE FROM members WHERE room_id = ?",
     "DELETE FROM chats WHERE room_id = ?",
     "DELETE FROM rooms WHERE id = ?",
 )
@@ -205,14 +221,14 @@ MOVE_CHAT_HEAD: Final = """
 """
 # Nothing if the room has a message of this id. This run of the relay is the newest generation.
 ADD_MESSAGE: Final = f"""
-    INSERT INTO messages (room_id, {_COLUMNS}, as_sent, generation)
+    INSERT INTO messages (room_id, {_COLUMNS}, as_sent, generation, lane)
     SELECT :room_id, :seq, :id, :sender, :body, :meta, :sent_at, :accepted_at, :kind, :verdict,
-        :as_sent, (SELECT max(number) FROM generations)
+        :as_sent, (SELECT max(number) FROM generations), :lane
     WHERE true
     ON CONFLICT (room_id, id) DO NOTHING
 """  # noqa: S608 (our own column names)
 STORED_MESSAGE: Final = """
-    SELECT seq, sender, body, meta, as_sent FROM messages WHERE room_id = ? AND id = ?
+    SELECT seq, sender, body, meta, as_sent, verdict FROM messages WHERE room_id = ? AND id = ?
 """
 FIND_MESSAGE: Final = f"SELECT {_COLUMNS} FROM messages WHERE room_id = ? AND id = ?"  # noqa: S608
 _BETWEEN: Final = f"""
@@ -236,6 +252,37 @@ UNREAD: Final = """
         WHERE sender <> :sub AND kind = 0 LIMIT :most
     )
 """
+
+# --- members -------------------------------------------------------------------------------------
+
+MEMBERS: Final = "SELECT user, role FROM members WHERE room_id = ? ORDER BY user"
+COUNT_MEMBERS: Final = "SELECT count(*) FROM members WHERE room_id = ?"
+MEMBER_ROLE: Final = "SELECT role FROM members WHERE room_id = ? AND user = ?"
+ROLE_IN_ROOM: Final = """
+    SELECT role FROM members WHERE room_id = (SELECT id FROM rooms WHERE name = ?) AND user = ?
+"""
+SET_MEMBER: Final = """
+    INSERT INTO members (room_id, user, role) VALUES (?, ?, ?)
+    ON CONFLICT (room_id, user) DO UPDATE SET role = excluded.role
+"""
+REMOVE_MEMBER: Final = "DELETE FROM members WHERE room_id = ? AND user = ?"
+
+# --- verdicts ------------------------------------------------------------------------------------
+
+# The first verdict stays.
+GIVE_VERDICT: Final = """
+    UPDATE messages SET verdict = ?, verdict_reason = ?
+    WHERE room_id = ? AND id = ? AND verdict = 1
+"""
+VERDICT: Final = """
+    SELECT seq, verdict, verdict_reason FROM messages
+    WHERE room_id = ? AND id = ? AND verdict IN (2, 3)
+"""
+AWAITED: Final = """
+    SELECT room_id, seq, id, lane FROM messages
+    WHERE verdict = 1 AND (room_id, seq) > (?, ?) ORDER BY room_id, seq LIMIT ?
+"""
+ROOM_NAME: Final = "SELECT name FROM rooms WHERE id = ?"
 
 # --- lanes ---------------------------------------------------------------------------------------
 
@@ -288,5 +335,6 @@ DELETE_CHAT: Final = (
     "DELETE FROM messages WHERE room_id = ?",
     "DELETE FROM lanes WHERE room_id = ?",
     "DELETE FROM marks WHERE room_id = ?",
+    "DELETE FROM members WHERE room_id = ?",
     "DELETE FROM chats WHERE room_id = ?",
 )

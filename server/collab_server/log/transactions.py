@@ -99,7 +99,7 @@ class Batch:
     def entries(self) -> int:
         """How many things were queued."""
         documents = len(self.updates) + len(self.deletions) + len(self.rooms)
-        return documents + len(self.chat.submissions)
+        return documents + self.chat.entries
 
     @property
     def size(self) -> int:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from collab import limits
 from collab.protocol import frames
 from collab.protocol.codec import decode_from_relay
-from collab.protocol.messages import LoggedMessage, Receipt, unpack_messages, unpack_receipts
+from collab.protocol.members import unpack_members
+from collab.protocol.messages import (
+    LoggedMessage,
+    Receipt,
+    Verdict,
+    unpack_messages,
+    unpack_receipts,
+)
+from collab.protocol.verdicts import GivenVerdict, unpack_verdicts
 from collab_server.chat import BEHIND, OVERTAKEN, Chat, ChatReader, catch_up_from
 from collab_server.lanes import NEW_LANE
 from collab_server.log.chat_port import ChatState, Page
@@ -270,3 +279,99 @@ def test_beyond_a_bound_of_users_marks_are_kept_and_not_told(
     chat.committed(9, run(1, 9))
     assert chat.mark(cat, 5, 5) == Receipt("cat", 5, 5)  # for the log
     assert receipts_for(chat, ana) == []
+
+
+# Members and verdicts
+
+
+def members_for(chat: Chat, reader: ChatReader) -> tuple[bool, dict[str, str]] | None:
+    encoded = chat.next_members(reader)
+    if encoded is None:
+        return None
+    frame = decode_from_relay(encoded)
+    assert isinstance(frame, frames.Members)
+    return frame.whole, dict(unpack_members(frame.data))
+
+
+def verdicts_for(chat: Chat, reader: ChatReader) -> list[bytes]:
+    encoded = chat.next_verdicts(reader)
+    if encoded is None:
+        return []
+    frame = decode_from_relay(encoded)
+    assert isinstance(frame, frames.Verdicts)
+    return [one.message_id for one in unpack_verdicts(frame.data)]
+
+
+def given(seq: int, verdict: int = Verdict.CONFIRMED) -> tuple[int, GivenVerdict]:
+    return seq, GivenVerdict(message(seq).id, verdict, "")
+
+
+def test_who_enters_is_told_all_members_and_then_what_changes_as_it_is_now() -> None:
+    chat = Chat(CHANNEL)
+    chat.members_changed([("ana", "admin")])  # before it is loaded; the log has it
+    chat.load([], [("ana", "admin")])
+    assert members_for(chat, ChatReader("x", lambda: None)) is None  # it has not entered
+    reader = enter(chat)
+    assert members_for(chat, reader) == (True, {"ana": "admin"})
+    assert members_for(chat, reader) is None
+    chat.members_changed([("ben", "reader"), ("ana", "admin")])
+    chat.members_changed([("ben", "writer"), ("eve", "reader")])
+    chat.members_changed([("eve", "")])
+    assert members_for(chat, reader) == (False, {"ben": "writer", "eve": ""})
+    empty = chat_of()
+    assert members_for(empty, enter(empty)) == (True, {})  # also that there is nobody
+
+
+def test_a_slow_reader_of_many_changes_is_told_the_whole_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_MEMBERS", 3)
+    chat = chat_of()
+    reader = enter(chat)
+    members_for(chat, reader)
+    for number in range(9):
+        chat.members_changed([(f"u{number}", "reader")])
+        chat.members_changed([(f"u{number}", "")])
+    assert reader.due_members is None
+    chat.members_changed([("ana", "admin")])
+    assert members_for(chat, reader) == (True, {"ana": "admin"})
+
+
+def test_a_verdict_goes_to_a_reader_after_its_message_and_changes_what_is_in_memory() -> None:
+    chat = chat_of()
+    quick, slow = enter(chat), enter(chat)
+    chat.committed(2, [replace(one, verdict=Verdict.AWAITED) for one in run(1, 2)])
+    next_run(chat, quick)
+    chat.verdicts_given([given(2), given(1, Verdict.REFUSED)])
+    assert verdicts_for(chat, quick) == [message(2).id, message(1).id]
+    assert verdicts_for(chat, quick) == []
+    assert verdicts_for(chat, slow) == []
+    encoded = chat.next_messages(slow)
+    assert isinstance(encoded, bytes)
+    frame = decode_from_relay(encoded)
+    assert isinstance(frame, frames.Messages)
+    assert [one.verdict for one in unpack_messages(frame.data)] == [3, 2]
+    assert verdicts_for(chat, slow) == [message(2).id, message(1).id]
+
+
+def test_a_verdict_in_a_room_that_nobody_has_entered_harms_nobody() -> None:
+    chat = Chat(CHANNEL)
+    chat.verdicts_given([given(3)])
+    chat.load([])
+    chat.verdicts_given([given(3)])
+    reader = enter(chat, at=state(5), seq=5)
+    chat.verdicts_given([given(3)])  # below what is in memory
+    assert verdicts_for(chat, reader) == [message(3).id]
+
+
+def test_a_reader_that_too_many_verdicts_wait_for_enters_again() -> None:
+    chat = chat_of()
+    reader = enter(chat)
+    chat.verdicts_given([given(seq) for seq in range(1, limits.MAX_DUE_VERDICTS + 1)])
+    assert not reader.is_overrun
+    chat.verdicts_given([given(limits.MAX_DUE_VERDICTS + 1)])
+    assert reader.is_overrun
+    assert len(reader.due_verdicts) == limits.MAX_DUE_VERDICTS
+    chat.enter(reader, state(), 0, 0)
+    assert not reader.is_overrun
+    assert not reader.due_verdicts
