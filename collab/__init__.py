@@ -6,7 +6,9 @@ from collab.chat_events import (
     GapsChanged,
     MessageAdded,
     MessageChanged,
+    MessageConfirmed,
     MessageExpired,
+    MessageRefused,
     MessageRejected,
     MessagesLost,
     MessagesReplaced,
@@ -53,11 +55,14 @@ from collab.events import (
 )
 from collab.history import History
 from collab.link import ConnectionSettings
+from collab.members import Members
 from collab.message import Message
 from collab.protocol.gaps import Gap
-from collab.protocol.message_state import MessageState
+from collab.protocol.members import Member, Role
+from collab.protocol.message_state import MessageState, MessageVerdict
 from collab.room import Room, Status
 from collab.room_live import Broadcast
+from collab.room_members import MembersChanged
 from collab.storage.message_acts import OutboxCaps
 from collab.template import Template
 from collab.text import RelativePosition, Text, TextChanged
@@ -87,12 +92,18 @@ __all__ = [
     "IdConflict",
     "Insert",
     "LocalError",
+    "Member",
+    "Members",
+    "MembersChanged",
     "Message",
     "MessageAdded",
     "MessageChanged",
+    "MessageConfirmed",
     "MessageExpired",
+    "MessageRefused",
     "MessageRejected",
     "MessageState",
+    "MessageVerdict",
     "MessagesLost",
     "MessagesReplaced",
     "NotSent",
@@ -107,6 +118,7 @@ __all__ = [
     "RelayRolledBack",
     "RemoteError",
     "Retain",
+    "Role",
     "Room",
     "RoomEvent",
     "RoomReplaced",

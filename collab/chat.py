@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from collab.chat_events import ChatEvent
 from collab.draft import check_body, make_draft
-from collab.errors import Closed, LocalError, OfflineError, Unsupported, WrongState
+from collab.errors import Closed, LocalError, OfflineError, WrongState
 from collab.events import Subscription
 from collab.history import History, missing_between, place_of
 from collab.message import Message
@@ -53,23 +53,23 @@ class Chat:
 
         ``id`` is the caller's own, for retries: the same id with the same body and meta gives the
         message that is there. ``meta`` is a mapping of what msgpack can carry. ``ttl`` (seconds)
-        is how long it may wait: None for ever, 0 only if it can go now. ``confirm`` is not
-        supported yet.
+        is how long it may wait: None for ever, 0 only if it can go now.
+
+        ``confirm`` is for acts that need the server's own word, an order, a payment: once accepted
+        the message is ``message.verdict`` "confirming" until the application at the relay has
+        confirmed or refused it (``await message.wait("confirmed")``). It is part of what the
+        message is: its id stands for one that asks, or for one that does not. A relay whose
+        application gives no verdicts rejects the message as ``invalid``.
 
         If this is cancelled, by a timeout say, the message may be stored and sent all the same.
         Give it an ``id``, so that a second attempt is the same message.
 
         Raises :class:`TooLarge` (body above 32 KiB, meta above 8), :class:`BadMessage`,
         :class:`IdConflict`, :class:`OutboxFull`, :class:`DiskFull`, :class:`OfflineError` (with
-        ``ttl=0``), :class:`Unsupported`. Then nothing was stored and nothing will be sent.
+        ``ttl=0``). Then nothing was stored and nothing will be sent.
         """
         self._check()
-        if confirm:
-            raise Unsupported(
-                "No relay of this version can be asked for its application's word (confirm=True). "
-                "Nothing was stored. Send it without, or wait for the answer in another message."
-            )
-        draft = make_draft(body, id, meta, ttl)
+        draft = make_draft(body, id, meta, ttl, confirm=confirm)
         if ttl == 0 or ttl == timedelta(0):
             self._check_live()
         chat, anchor = self._chat, self._chat.anchor()

@@ -17,7 +17,9 @@ __all__ = [
     "GapsChanged",
     "MessageAdded",
     "MessageChanged",
+    "MessageConfirmed",
     "MessageExpired",
+    "MessageRefused",
     "MessageRejected",
     "MessagesLost",
     "MessagesReplaced",
@@ -62,6 +64,21 @@ class MessageRejected(ChatEvent):
 
     message: Message
     code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageConfirmed(ChatEvent):
+    """The application at the relay has confirmed a message that asked for it."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRefused(ChatEvent):
+    """The application at the relay has refused what a message asks for; ``reason``: a sentence."""
+
+    message: Message
     reason: str
 
 

@@ -26,12 +26,14 @@ def make_draft(
     id: uuid.UUID | str | None,
     meta: Mapping[str, Any] | None,
     ttl: timedelta | float | None,
+    *,
+    confirm: bool = False,
 ) -> Draft:
     """The message of these, written now. Raises :class:`BadMessage` and :class:`TooLarge`."""
     now_ms = max(0, time.time_ns() // 1_000_000)
     check_body(body)
     named = make_id(now_ms, os.urandom(RANDOM_BYTES)) if id is None else _id_bytes(id)
-    return Draft(named, body, _packed(meta), now_ms, _ttl_ms(ttl))
+    return Draft(named, body, _packed(meta), now_ms, _ttl_ms(ttl), bool(confirm))
 
 
 def check_body(body: object) -> None:

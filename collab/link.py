@@ -229,6 +229,9 @@ class Link:
                 | frames.Messages(channel=channel)
                 | frames.Page(channel=channel)
                 | frames.Receipts(channel=channel)
+                | frames.Changed(channel=channel)
+                | frames.Members(channel=channel)
+                | frames.Verdicts(channel=channel)
             ):
                 room = self._channels.get(channel)
                 if room is not None:

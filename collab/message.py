@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from collab.errors import Closed, NotSent, Rejected, WrongState
 from collab.protocol.codec import unpack_map
-from collab.protocol.message_state import PATH, MessageState
-from collab.protocol.messages import Kind
+from collab.protocol.message_state import PATH, MessageState, MessageVerdict
+from collab.protocol.messages import Kind, Verdict
 
 if TYPE_CHECKING:
     from collab.storage.message_rows import MessageRow
 
 __all__ = ["Message"]
+
+_VERDICTS: Final[dict[int, MessageVerdict]] = {
+    Verdict.AWAITED: MessageVerdict.CONFIRMING,
+    Verdict.CONFIRMED: MessageVerdict.CONFIRMED,
+    Verdict.REFUSED: MessageVerdict.REFUSED,
+}
 
 
 class Message:
@@ -110,6 +116,23 @@ class Message:
         return self._row.reason
 
     @property
+    def verdict(self) -> MessageVerdict | None:
+        """What the application at the relay said of it: "confirming", "confirmed" or "refused".
+
+        None if nobody was asked (``confirm=True`` asks), and as long as the relay has not accepted
+        it. "confirming" is all that a message may be taken for that is not "confirmed": the relay
+        has it, and what it asks for is not known to be done.
+        """
+        if self._row.verdict == Verdict.NOT_ASKED or self.state not in PATH[2:]:
+            return None
+        return _VERDICTS.get(self._row.verdict)
+
+    @property
+    def verdict_reason(self) -> str:
+        """Why it was refused, as a sentence, if the application gave one."""
+        return self._row.verdict_reason if self.verdict is MessageVerdict.REFUSED else ""
+
+    @property
     def delivered_by(self) -> int:
         """How many other users have received it."""
         return self._readers(self._row.place)[0] if self._row.is_in_log else 0
@@ -122,12 +145,16 @@ class Message:
     async def wait(self, state: str = MessageState.ACCEPTED, timeout: float | None = None) -> None:
         """Return when it is in ``state``, or beyond it on the way from queued to read.
 
+        ``state`` may also be a verdict: "confirmed" returns once the application at the relay has
+        said so.
+
         ``timeout`` is in seconds. Raises TimeoutError; :class:`Rejected` when the relay refuses it
-        for good; :class:`NotSent` when it ends otherwise, so that it cannot get there unless the
-        program acts; :class:`WrongState` when the relay has it and it therefore never will;
-        :class:`Closed` when the room is closed.
+        for good, or the application does ("refused"); :class:`NotSent` when it ends otherwise, so
+        that it cannot get there unless the program acts; :class:`WrongState` when the relay has it
+        and it therefore never will; :class:`Closed` when the room is closed; ValueError if there is
+        no such state.
         """
-        goal = MessageState(state)
+        goal = MessageVerdict(state) if state in set(MessageVerdict) else MessageState(state)
         async with asyncio.timeout(timeout):
             while not self._has_reached(goal):
                 if self._closed:
@@ -142,7 +169,9 @@ class Message:
                 finally:
                     self._waiters.discard(waiter)
 
-    def _has_reached(self, goal: MessageState) -> bool:
+    def _has_reached(self, goal: MessageState | MessageVerdict) -> bool:
+        if isinstance(goal, MessageVerdict):
+            return self._has_verdict(goal)
         state = self.state
         if state is goal:
             return True
@@ -164,6 +193,28 @@ class Message:
                 f"this device with its body.",
                 state=state,
             )
+        return False
+
+    def _has_verdict(self, goal: MessageVerdict) -> bool:
+        if self._row.verdict == Verdict.NOT_ASKED:
+            raise WrongState(
+                f"This message asks nobody to confirm it, so it will not become {goal}. Send it "
+                f"with confirm=True if the application at the relay is to be asked."
+            )
+        if not self._has_reached(MessageState.ACCEPTED):
+            return False
+        verdict = self.verdict
+        if verdict is goal or goal is MessageVerdict.CONFIRMING:
+            return True
+        if verdict is MessageVerdict.REFUSED:
+            raise Rejected(
+                f"The application at the relay refused what this message asks for: "
+                f"{self.verdict_reason or 'it gave no reason'}. The message is in the room, and "
+                f"nothing was done.",
+                code=MessageVerdict.REFUSED,
+            )
+        if verdict is MessageVerdict.CONFIRMED:
+            raise WrongState("This message is confirmed, and will not be refused any more.")
         return False
 
     # For its chat

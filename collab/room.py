@@ -22,6 +22,7 @@ from collab.errors import (
 )
 from collab.events import RoomEvent, Stream, Subscription
 from collab.local_room import LocalRoom
+from collab.members import Members
 from collab.presence import Presence
 from collab.protocol.gaps import Gap
 from collab.room_chat import RoomChat
@@ -61,7 +62,7 @@ class Status:
 
 
 class Room:
-    """One name's document, chat and presence. Get one from ``client.room(name)``.
+    """One name's document, chat, presence and members. Get one from ``client.room(name)``.
 
     Everything here belongs to the thread of the client's event loop.
     """
@@ -85,6 +86,7 @@ class Room:
         self._sync = RoomSync(device, self._local, self._chat, row, stored, name=name)
         self.presence: Final[Presence] = self._sync.presence
         self.chat: Final = Chat(self._chat, device.outbox, self._check)
+        self.members: Final = Members(self._chat, self._check)
 
     # --- the document --------------------------------------------------------------------------
 

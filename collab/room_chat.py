@@ -16,7 +16,9 @@ from collab.chat_events import (
     GapsChanged,
     MessageAdded,
     MessageChanged,
+    MessageConfirmed,
     MessageExpired,
+    MessageRefused,
     MessageRejected,
     MessagesLost,
     MessagesReplaced,
@@ -34,7 +36,8 @@ from collab.protocol.chat_sync import ChatFrame, ChatSync, Moment
 from collab.protocol.device_clock import Anchor
 from collab.protocol.gaps import Gaps
 from collab.protocol.message_state import MessageState
-from collab.protocol.messages import Receipt
+from collab.protocol.messages import Receipt, Verdict
+from collab.room_members import RoomMembers
 from collab.storage.database import Connection
 from collab.storage.ledger import Ledger
 from collab.storage.message_changes import Stored
@@ -73,6 +76,7 @@ class RoomChat:
             seq=stored.seq,
             read_upto=stored.read_upto,
         )
+        self.members: Final = RoomMembers(stored.members, self.machine.membership, self._wake)
         self._device = device
         self._finishing = self._closed = False
         self._receipts: list[Receipt] = stored.receipts
@@ -121,6 +125,7 @@ class RoomChat:
     def detach(self) -> None:
         """The room is not open at the relay: left, joined again, or the connection is gone."""
         self.machine.detach()
+        self.members.cut_off()
         for page in self._pages.values():
             if not page.done():
                 page.set_result(False)
@@ -130,7 +135,10 @@ class RoomChat:
         if self._finishing or self._closed or self._ledger.closed:
             return
         moment = Moment(self._now(), random.random(), os.urandom(16))
-        self._decided(self.machine.receive(frame, moment))
+        changes = self.machine.receive(frame, moment)
+        if any(isinstance(change, cc.NewLane) for change in changes):
+            self.members.cut_off()  # to enter again is to hear nothing more of what was asked
+        self._decided(changes)
         if self._ledger.pending > _BEHIND:
             await self._ledger.settled()
 
@@ -241,6 +249,7 @@ class RoomChat:
 
     async def finish(self) -> None:
         """Take nothing more from the relay, and store what was decided, if the disk takes it."""
+        self.members.close()
         self.detach()
         self._finishing = True
         await self._ledger.flush()
@@ -248,6 +257,7 @@ class RoomChat:
     def end(self) -> None:
         """The room is closed. What is on its way to the disk is stored to its end."""
         self._closed = True
+        self.members.close()
         self.detach()
         self._ledger.close()
         if self._timer is not None:
@@ -256,6 +266,7 @@ class RoomChat:
             message._end()
         self.observers.clear()
         self._untold = None
+        self.members.end()
 
     # What was decided, and what came of it
 
@@ -280,12 +291,15 @@ class RoomChat:
             slots=stored.slots,
             waiting=stored.waiting,
             logged=stored.logged,
+            awaited=stored.awaited,
         )
         self._show(change, stored)
         if isinstance(change, cc.Fill):
             page = self._pages.get(change.request)
             if page is not None and not page.done():
                 page.set_result(True)
+        if isinstance(change, cc.Answered):
+            self.members.answered(change)
         self._decided(more)
 
     def _show(self, change: cc.Change, stored: Stored) -> None:
@@ -309,6 +323,9 @@ class RoomChat:
         for row in stored.changed:
             self.show(row)
         self._show_endings(change, stored)
+        self._show_verdicts(stored)
+        if stored.members is not None:
+            self.members.show(stored.members)
         if stored.gaps is not None:
             self.gaps = stored.gaps
             emit(GapsChanged(stored.gaps))
@@ -337,6 +354,15 @@ class RoomChat:
         else:
             self._untold.append(event)
 
+    def _show_verdicts(self, stored: Stored) -> None:
+        """The application at the relay has spoken."""
+        for row in stored.decided:
+            message = self.handle(row)
+            if row.verdict == Verdict.CONFIRMED:
+                self._tell(MessageConfirmed(message))
+            else:
+                self._tell(MessageRefused(message, row.verdict_reason))
+
     def _readers(self, seq: int) -> tuple[int, int]:
         """How many others have received, and have read, up to ``seq``."""
         delivered = sum(max(one.delivered_upto, one.read_upto) >= seq for one in self._receipts)
@@ -344,6 +370,8 @@ class RoomChat:
 
     def _disk(self, error: CollabError | None) -> None:
         self.error = error
+        if self._ledger.closed:
+            self.members.end()  # nothing is stored any more
         self.on_change()
 
     # Time

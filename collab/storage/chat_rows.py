@@ -8,19 +8,21 @@ from typing import Final
 
 from collab import limits
 from collab.protocol.gaps import Gap, Gaps
+from collab.protocol.members import GONE, MemberRow
 from collab.protocol.messages import Receipt
 from collab.storage.database import Connection
 from collab.storage.message_rows import TAIL
 
 __all__ = [
-    "FORGET", "ChatRow", "chat", "farthest", "gaps", "make_chat", "merge_receipts", "move",
-    "receipts", "set_chat", "set_gaps", "unread",
+    "FORGET", "ChatRow", "chat", "farthest", "gaps", "make_chat", "members", "merge_receipts",
+    "move", "receipts", "set_chat", "set_gaps", "set_members", "unread",
 ]  # fmt: skip
 
 FORGET: Final = (
     "DELETE FROM messages WHERE room_id = ?",
     "DELETE FROM gaps WHERE room_id = ?",
     "DELETE FROM receipts WHERE room_id = ?",
+    "DELETE FROM members WHERE room_id = ?",
     "DELETE FROM chats WHERE room_id = ?",
 )
 """All that is stored of a room's chat; ``documents`` deletes it together with the room."""
@@ -29,6 +31,7 @@ _MOVE: Final = (
     "UPDATE messages SET room_id = ? WHERE room_id = ?",
     "UPDATE gaps SET room_id = ? WHERE room_id = ?",
     "UPDATE receipts SET room_id = ? WHERE room_id = ?",
+    "UPDATE members SET room_id = ? WHERE room_id = ?",
     "UPDATE chats SET room_id = ? WHERE room_id = ?",
 )
 
@@ -46,6 +49,13 @@ _DROP_GAPS: Final = "DELETE FROM gaps WHERE room_id = ?"
 _ADD_GAP: Final = "INSERT INTO gaps (room_id, low, high, lost) VALUES (?, ?, ?, ?)"
 _RECEIPTS: Final = "SELECT user, delivered_upto, read_upto FROM receipts WHERE room_id = ?"
 _USERS: Final = "SELECT count(*) FROM receipts WHERE room_id = ?"
+_MEMBERS: Final = "SELECT user, role FROM members WHERE room_id = ? ORDER BY user"
+_DROP_MEMBERS: Final = "DELETE FROM members WHERE room_id = ?"
+_DROP_MEMBER: Final = "DELETE FROM members WHERE room_id = ? AND user = ?"
+_SET_MEMBER: Final = """
+    INSERT INTO members (room_id, user, role) VALUES (?, ?, ?)
+    ON CONFLICT (room_id, user) DO UPDATE SET role = excluded.role
+"""
 _RAISE: Final = """
     UPDATE receipts SET delivered_upto = max(delivered_upto, ?), read_upto = max(read_upto, ?)
     WHERE room_id = ? AND user = ?
@@ -137,6 +147,30 @@ def merge_receipts(connection: Connection, room_id: int, news: Iterable[Receipt]
         (users,) = connection.execute(_USERS, (room_id,)).fetchone()
         if users < limits.MAX_RECEIPT_USERS:
             connection.execute(_ADD_RECEIPT, values)
+
+
+def members(connection: Connection, room_id: int) -> list[MemberRow]:
+    """The members of a room as the relay last told of them, by name."""
+    return [(user, role) for user, role in connection.execute(_MEMBERS, (room_id,))]
+
+
+def set_members(
+    connection: Connection, room_id: int, news: Iterable[MemberRow], *, whole: bool
+) -> None:
+    """Store what these users are now; ``whole``: nobody else is a member.
+
+    Beyond ``MAX_MEMBERS`` nobody is kept: no relay of ours has more.
+    """
+    if whole:
+        connection.execute(_DROP_MEMBERS, (room_id,))
+    here = dict(members(connection, room_id))
+    for user, role in news:
+        if role == GONE:
+            connection.execute(_DROP_MEMBER, (room_id, user))
+            here.pop(user, None)
+        elif user in here or len(here) < limits.MAX_MEMBERS:
+            connection.execute(_SET_MEMBER, (room_id, user, role))
+            here[user] = role
 
 
 def farthest(connection: Connection, room_id: int) -> tuple[int, int]:

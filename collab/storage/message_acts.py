@@ -10,6 +10,7 @@ from collab.errors import Closed, IdConflict, OutboxFull, WrongState
 from collab.protocol.chat_changes import Waiting
 from collab.protocol.device_clock import Anchor, Reading
 from collab.protocol.message_state import MessageState, advance
+from collab.protocol.messages import Verdict
 from collab.storage.chat_rows import ChatRow, chat, set_chat, unread
 from collab.storage.database import Connection
 from collab.storage.message_rows import TAIL, MessageRow, by_row, update, with_id
@@ -19,8 +20,8 @@ __all__ = ["Draft", "OutboxCaps", "cancel", "clock", "edit", "move_clock", "read
 _ADD: Final = """
     INSERT INTO messages (
         room_id, message_id, place, tie, state, mine, sender, body, meta, sent_at, position, size,
-        written_after, written_ms, ttl_ms, expires_ms
-    ) VALUES (?, ?, ?, ?, 'queued', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        written_after, written_ms, ttl_ms, expires_ms, verdict
+    ) VALUES (?, ?, ?, ?, 'queued', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _OUTBOX: Final = "SELECT messages, bytes FROM outbox"
 _NEWEST: Final = """
@@ -48,13 +49,17 @@ class OutboxCaps:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message as a program gives it. ``ttl_ms`` None: it waits for ever."""
+    """A message as a program gives it. ``ttl_ms`` None: it waits for ever.
+
+    ``confirm``: it asks for a verdict of the application at the relay.
+    """
 
     id: bytes
     body: str
     meta: bytes
     sent_at: int
     ttl_ms: int | None
+    confirm: bool = False
 
     @property
     def size(self) -> int:
@@ -70,12 +75,14 @@ def write(
     Raises :class:`IdConflict` if another one has its id, and :class:`OutboxFull`.
     """
     for row in with_id(connection, room_id, draft.id):
-        if row.mine and row.was_sent_as(draft.body, draft.meta):
+        asked = row.verdict != Verdict.NOT_ASKED
+        same = row.was_sent_as(draft.body, draft.meta) and asked == draft.confirm
+        if row.mine and same:
             return row, None
         raise IdConflict(
-            f"Another message of this room has the id {draft.id.hex()}: its body, its meta or its "
-            f"author is not the same. Nothing was stored. Use the id of a message only to send the "
-            f"very same one again."
+            f"Another message of this room has the id {draft.id.hex()}: its body, its meta, its "
+            f"author, or whether it asks to be confirmed, is not the same. Nothing was stored. Use "
+            f"the id of a message only to send the very same one again."
         )
     _check_room(connection, draft, caps)
     known = _chat(connection, room_id)
@@ -87,6 +94,7 @@ def write(
         (
             room_id, draft.id, TAIL, position, known.user, draft.body, draft.meta, draft.sent_at,
             position, draft.size, known.seq, now.running_ms, draft.ttl_ms, expires_at,
+            Verdict.AWAITED if draft.confirm else Verdict.NOT_ASKED,
         ),
     )  # fmt: skip
     _set_clock(connection, now)

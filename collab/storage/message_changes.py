@@ -13,19 +13,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from collab import limits
 from collab.protocol import chat_changes as cc
 from collab.protocol.gaps import Gaps, add, is_missing, lose, remove
+from collab.protocol.members import MemberRow
 from collab.protocol.message_state import PATH, MessageState, advance
-from collab.protocol.messages import LoggedMessage, Receipt
+from collab.protocol.messages import LoggedMessage, Receipt, Verdict
+from collab.protocol.verdicts import DECIDED
 from collab.storage.chat_rows import (
     ChatRow,
     chat,
     farthest,
     gaps,
+    members,
     merge_receipts,
     receipts,
     set_chat,
     set_gaps,
+    set_members,
     unread,
 )
 from collab.storage.database import Connection
@@ -33,6 +38,7 @@ from collab.storage.message_rows import (
     TAIL,
     MessageRow,
     at_seq,
+    awaited,
     by_row,
     digest,
     own,
@@ -57,10 +63,12 @@ _SENT_HERE = "WHERE room_id = ? AND position IS NOT NULL AND"
 
 @dataclass(slots=True)
 class Stored:
-    """What a change came to. ``gaps``, ``unread`` and ``receipts`` are None if they are as before.
+    """What a change came to.
 
+    ``gaps``, ``unread``, ``receipts`` and ``members`` are None if they are as before.
     ``logged``: ids of what was sent from here and is found in the log. ``merged``: rows that are no
-    more, and which row has their message. ``lost``: what is lost since this change.
+    more, and which row has their message. ``lost``: what is lost since this change. ``awaited``:
+    ids of messages about whose verdict the relay is to be asked; ``decided``: those that got one.
     ``reoffered``, ``replaced``: how many messages.
     """
 
@@ -74,6 +82,9 @@ class Stored:
     lost: Gaps = ()
     unread: int | None = None
     receipts: list[Receipt] | None = None
+    members: list[MemberRow] | None = None
+    awaited: list[bytes] = field(default_factory=list)
+    decided: list[MessageRow] = field(default_factory=list)
     reoffered: int = 0
     replaced: int = 0
 
@@ -107,6 +118,12 @@ def carry_out(connection: Connection, room_id: int, change: cc.Change) -> Stored
             work.fill(change)
         case cc.TakeReceipts():
             work.take_receipts(change)
+        case cc.TakeMembers():
+            work.take_members(change)
+        case cc.TakeVerdicts():
+            work.take_verdicts(change)
+        case cc.Answered():
+            pass
     return work.stored
 
 
@@ -141,6 +158,8 @@ class _Work:
             update(self.connection, row.row, **settled)
         elif change.state is MessageState.ACCEPTED:
             self._into_log(row, change.seq, sender=self.chat.user, **settled)
+            if row.verdict == Verdict.AWAITED and change.seq <= self.chat.seq:
+                self.stored.awaited.append(row.id)  # what was said of it before was not for us
             if self.stored.gaps is not None:
                 self._count()
         else:
@@ -186,6 +205,7 @@ class _Work:
         self._lose(change.oldest)
         read_upto = max(self.chat.read_upto, change.read_upto)
         self._set_relay(change, read_upto)
+        self._ask_for_verdicts()
 
     def replace(self, change: cc.Replace) -> None:
         place = change.place
@@ -206,8 +226,10 @@ class _Work:
         missing = add((), place.oldest, place.after)
         older = seqs_here(self.connection, self.room_id, 1, place.oldest - 1)
         self._set_gaps(add(missing, 1, place.oldest - 1, here=older, lost=True))
+        self._doubt_verdicts(place.oldest)
         self._set_mark(place.generation, place.after)
         self._set_relay(place, place.read_upto)
+        self._ask_for_verdicts()
         self.stored.waiting = waiting(self.connection, self.room_id)
 
     def _reoffer(self, since: int) -> set[int]:
@@ -231,7 +253,8 @@ class _Work:
     def _off_log(self, row: MessageRow, state: MessageState, **columns: object) -> None:
         update(
             self.connection, row.row, state=state, seq=None, place=TAIL, tie=row.position,
-            replaced=0, accepted_at=None, refusals=0, offered=1, **columns,
+            replaced=0, accepted_at=None, refusals=0, offered=1, verdict_reason="",
+            verdict=Verdict.AWAITED if row.verdict else Verdict.NOT_ASKED, **columns,
         )  # fmt: skip
 
     def receive(self, change: cc.Receive) -> None:
@@ -243,6 +266,8 @@ class _Work:
     def fill(self, change: cc.Fill) -> None:
         for message in change.messages:
             self._take(message)
+            if message.verdict == Verdict.AWAITED:
+                self.stored.awaited.append(message.id)  # a page may be older than what we were told
         self._set_gaps(remove(self._gaps(), change.low, change.high))
         self._lose(change.oldest)
         self._count()
@@ -257,6 +282,52 @@ class _Work:
             set_chat(self.connection, self.room_id, read_upto=change.read_upto)
             self._count()
 
+    def take_members(self, change: cc.TakeMembers) -> None:
+        before = members(self.connection, self.room_id)
+        set_members(self.connection, self.room_id, change.rows, whole=change.whole)
+        now = members(self.connection, self.room_id)
+        self.stored.members = now if now != before else None
+
+    # Verdicts
+
+    def take_verdicts(self, change: cc.TakeVerdicts) -> None:
+        for given in change.verdicts:
+            for row in with_id(self.connection, self.room_id, given.message_id):
+                if row.is_in_log and row.verdict == Verdict.AWAITED:
+                    columns = {"verdict": given.verdict, "verdict_reason": given.reason}
+                    self._was_decided(update(self.connection, row.row, **columns))
+
+    def _verdict(self, known: int, message: LoggedMessage) -> int:
+        """The verdict to store for what the log has; ``known`` is what is stored.
+
+        The first one stays. A refusal counts once its reason is here, which the log's messages do
+        not carry: until then it is awaited, and asked for.
+        """
+        if known in DECIDED:
+            return known
+        if message.verdict == Verdict.REFUSED:
+            self.stored.awaited.append(message.id)
+            return Verdict.AWAITED
+        return message.verdict
+
+    def _was_decided(self, row: MessageRow) -> None:
+        self.stored.decided.append(row)
+        self.stored.changed.append(row)
+
+    def _doubt_verdicts(self, oldest: int) -> None:
+        """In another history a verdict may not have fallen, or be another one: ask anew."""
+        doubted = select(
+            self.connection,
+            "WHERE room_id = ? AND verdict IN (2, 3) AND place >= ? AND place < ? AND tie = 0",
+            (self.room_id, oldest, TAIL),
+        )
+        for row in doubted:
+            columns = {"verdict": Verdict.AWAITED, "verdict_reason": ""}
+            self.stored.changed.append(update(self.connection, row.row, **columns))
+
+    def _ask_for_verdicts(self) -> None:
+        self.stored.awaited += awaited(self.connection, self.room_id, limits.MAX_INQUIRED)
+
     def _advance_through(self, state: MessageState, those: str, upto: int) -> None:
         for row in select(self.connection, those, (self.room_id, upto)):
             self._change(row, state)
@@ -268,13 +339,15 @@ class _Work:
         there = at_seq(self.connection, self.room_id, message.seq)
         log = {
             "sender": message.sender, "sent_at": message.sent_at,
-            "accepted_at": message.accepted_at, "kind": message.kind, "verdict": message.verdict,
+            "accepted_at": message.accepted_at, "kind": message.kind,
         }  # fmt: skip
         if there is not None and there.id == message.id and self._is_same(there, message):
-            update(self.connection, there.row, **log)
+            self._set_logged(there, update(self.connection, there.row, **log), message)
             return
         if there is not None and self._was_rewritten(there, message):
-            self.stored.changed.append(self._rewrite(there, message.body, message.meta, **log))
+            rewritten = self._rewrite(there, message.body, message.meta, **log)
+            self.stored.changed.append(rewritten)
+            self._set_logged(there, rewritten, message)
             return
         if there is not None:
             self.stored.changed.append(
@@ -284,9 +357,19 @@ class _Work:
         if known is None:
             self.stored.added.append(self._add(message))
         else:
-            self._into_log(known, message.seq, **log)
+            in_log = self._into_log(known, message.seq, **log)
+            self._set_logged(known, in_log, message)
             if known.position is not None:
                 self.stored.logged.append(known.id)
+
+    def _set_logged(self, before: MessageRow, row: MessageRow, message: LoggedMessage) -> None:
+        """Store the verdict of a message that is here and, as it says now, in the log."""
+        verdict = self._verdict(before.verdict, message)
+        if verdict == before.verdict:
+            return
+        now = update(self.connection, row.row, verdict=verdict)
+        if verdict in DECIDED:
+            self._was_decided(now)
 
     def _known(self, message: LoggedMessage) -> MessageRow | None:
         """The message that is here already, and has no certain place in the log."""
@@ -302,7 +385,9 @@ class _Work:
             sender = self.chat.user or message.sender  # ours; before ENTERED nobody can say
         else:
             sender = row.sender or message.sender
-        return (row.body, row.meta, sender) == (message.body, message.meta, message.sender)
+        asked = row.verdict != Verdict.NOT_ASKED, message.verdict != Verdict.NOT_ASKED
+        content = (message.body, message.meta, message.sender)
+        return (row.body, row.meta, sender) == content and asked[0] == asked[1]
 
     def _was_rewritten(self, row: MessageRow, message: LoggedMessage) -> bool:
         """Whether a message of ours was accepted here, and the relay keeps something else of it.
@@ -322,16 +407,19 @@ class _Work:
         ours = there.position is None and there.sender == self.chat.user
         return ours and there.id == row.id
 
-    def _merge(self, row: MessageRow, there: MessageRow, columns: dict[str, object]) -> None:
+    def _merge(self, row: MessageRow, there: MessageRow, columns: dict[str, object]) -> MessageRow:
         self.connection.execute("DELETE FROM messages WHERE id = ?", (there.row,))
         log = {
             "seq": there.seq, "place": there.place, "tie": 0, "replaced": 0,
             "sender": there.sender, "sent_at": there.sent_at, "accepted_at": there.accepted_at,
-            "kind": there.kind, "verdict": there.verdict,
+            "kind": there.kind, "verdict": there.verdict, "verdict_reason": there.verdict_reason,
         }  # fmt: skip
         merged = self._rewrite(row, there.body, there.meta, **(columns | log))
         self.stored.merged[there.row] = merged
         self.stored.changed.append(merged)
+        if merged.verdict in DECIDED:
+            self.stored.decided.append(merged)
+        return merged
 
     def _add(self, message: LoggedMessage) -> MessageRow:
         mine = message.sender == self.chat.user
@@ -343,14 +431,15 @@ class _Work:
                 self.room_id, message.id, message.seq, message.seq,
                 self._state_in_log(message.seq) if mine else MessageState.ACCEPTED,
                 mine, message.sender, message.body, message.meta, message.sent_at,
-                message.accepted_at, message.kind, message.verdict, 0,
+                message.accepted_at, message.kind,
+                self._verdict(Verdict.NOT_ASKED, message), 0,
             ),
         )  # fmt: skip
         assert cursor.lastrowid is not None
         return by_row(self.connection, [cursor.lastrowid])[0]
 
-    def _into_log(self, row: MessageRow, seq: int, **columns: object) -> None:
-        """A message that is here has this number, unless another has it."""
+    def _into_log(self, row: MessageRow, seq: int, **columns: object) -> MessageRow:
+        """A message that is here has this number, unless another has it; the row as it is then."""
         if row.state not in _IN_LOG:
             columns |= {"state": self._state_in_log(seq, row.state), "code": "", "reason": ""}
         there = at_seq(self.connection, self.room_id, seq)
@@ -359,11 +448,12 @@ class _Work:
             if self._gaps():
                 self._set_gaps(remove(self._gaps(), seq, seq))
         elif self._is_made_of(there, row):
-            self._merge(row, there, columns)
-            return
+            return self._merge(row, there, columns)
         else:
             columns |= {"place": row.written_after}  # a relay that gives one number twice
-        self.stored.changed.append(update(self.connection, row.row, **columns))
+        now = update(self.connection, row.row, **columns)
+        self.stored.changed.append(now)
+        return now
 
     def _state_in_log(self, seq: int, state: MessageState | None = None) -> MessageState:
         if state is not None:

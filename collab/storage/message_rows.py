@@ -18,12 +18,14 @@ from typing import Any, Final
 
 from collab.protocol.chat_changes import Bound, Waiting
 from collab.protocol.message_state import MessageState
+from collab.protocol.messages import Verdict
 from collab.storage.database import Connection
 
 __all__ = [
     "TAIL",
     "MessageRow",
     "at_seq",
+    "awaited",
     "by_row",
     "digest",
     "own",
@@ -40,7 +42,7 @@ TAIL: Final = 1 << 62
 _COLUMNS: Final = (
     "id, message_id, place, tie, seq, state, mine, replaced, sender, body, meta, sent_at,"
     " accepted_at, kind, verdict, code, reason, position, slot, written_after, ttl_ms, offered,"
-    " as_sent"
+    " as_sent, verdict_reason"
 )
 _AT_SEQ: Final = "WHERE room_id = ? AND place = ? AND tie = 0"
 _WITH_ID: Final = "WHERE room_id = ? AND message_id = ?"
@@ -48,13 +50,17 @@ _OWN: Final = "WHERE room_id = ? AND message_id = ? AND position IS NOT NULL"
 _SEQS: Final = """
     SELECT place FROM messages WHERE room_id = ? AND place BETWEEN ? AND ? AND tie = 0
 """
+_AWAITED: Final = """
+    SELECT message_id FROM messages
+    WHERE room_id = ? AND verdict = 1 AND tie = 0 AND seq IS NOT NULL ORDER BY place DESC LIMIT ?
+"""
 _WAITING: Final = """
     SELECT message_id, position, expires_ms, offered FROM messages
     WHERE room_id = ? AND (state = 'queued' OR slot IS NOT NULL) AND slot IS NULL
     ORDER BY position
 """
 _SLOTS: Final = """
-    SELECT slot, message_id, body, meta, sent_at, expires_ms, refusals, giving_up, state
+    SELECT slot, message_id, body, meta, sent_at, expires_ms, refusals, giving_up, state, verdict
     FROM messages WHERE room_id = ? AND slot >= ? ORDER BY slot
 """
 
@@ -65,7 +71,8 @@ class MessageRow:
 
     ``mine``: this user wrote it; ``position``: it was sent from this file. ``written_after`` is
     the mark at that time. ``ttl_ms`` is what it was sent with. ``as_sent`` is a digest of what was
-    sent, if the relay keeps another body or meta.
+    sent, if the relay keeps another body or meta. ``verdict`` is awaited from its writing on, if it
+    asks for one; a refusal is stored with its ``verdict_reason``.
     """
 
     row: int
@@ -91,6 +98,7 @@ class MessageRow:
     ttl_ms: int | None
     offered: bool
     as_sent: bytes | None
+    verdict_reason: str
 
     def was_sent_as(self, body: str, meta: bytes) -> bool:
         """Whether this is what its writer sent, or what the relay made of it."""
@@ -104,9 +112,10 @@ class MessageRow:
 
 def _row(values: tuple[Any, ...]) -> MessageRow:
     *first, state, mine, replaced = values[:8]
-    *others, after, ttl_ms, offered, as_sent = values[8:]
+    *others, after, ttl_ms, offered, as_sent, reason = values[8:]
     typed = (MessageState(state), bool(mine), bool(replaced))
-    return MessageRow(*(*first, *typed, *others, after or 0, ttl_ms, bool(offered), as_sent))
+    rest = (after or 0, ttl_ms, bool(offered), as_sent, reason)
+    return MessageRow(*(*first, *typed, *others, *rest))
 
 
 def digest(body: str, meta: bytes) -> bytes:
@@ -142,6 +151,11 @@ def own(connection: Connection, room_id: int, message_id: bytes) -> MessageRow |
     return next(iter(select(connection, _OWN, (room_id, message_id))), None)
 
 
+def awaited(connection: Connection, room_id: int, limit: int) -> list[bytes]:
+    """Ids of the newest messages of the log whose verdict is not known here."""
+    return [message_id for (message_id,) in connection.execute(_AWAITED, (room_id, limit))]
+
+
 def seqs_here(connection: Connection, room_id: int, low: int, high: int) -> list[int]:
     """The numbers from ``low`` to ``high`` whose messages are here."""
     return [seq for (seq,) in connection.execute(_SEQS, (room_id, low, high))]
@@ -169,7 +183,7 @@ def slots(connection: Connection, room_id: int, *, first: int = 0) -> list[Bound
 
 
 def _bound(row: sqlite3.Row | tuple[Any, ...]) -> Bound:
-    slot, message_id, body, meta, sent_at, expires_at, refusals, giving_up, state = row
+    slot, message_id, body, meta, sent_at, expires_at, refusals, giving_up, state, verdict = row
     return Bound(
         lane_seq=slot,
         id=message_id,
@@ -180,4 +194,5 @@ def _bound(row: sqlite3.Row | tuple[Any, ...]) -> Bound:
         refusals=refusals,
         giving_up=None if giving_up is None else MessageState(giving_up),
         logged=state != MessageState.SENDING,
+        confirm=verdict != Verdict.NOT_ASKED,
     )

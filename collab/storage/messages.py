@@ -16,9 +16,10 @@ from typing import Final, TypeVar
 from collab.protocol.chat_changes import Bound, Waiting
 from collab.protocol.device_clock import Anchor
 from collab.protocol.gaps import Gaps
+from collab.protocol.members import MemberRow
 from collab.protocol.messages import Receipt
 from collab.storage import message_acts
-from collab.storage.chat_rows import chat, gaps, make_chat, receipts, unread
+from collab.storage.chat_rows import chat, gaps, make_chat, members, receipts, unread
 from collab.storage.database import Connection, Database
 from collab.storage.faults import corrupt
 from collab.storage.message_rows import TAIL, MessageRow, select, slots, waiting
@@ -55,6 +56,7 @@ class StoredChat:
     gaps: Gaps
     receipts: list[Receipt]
     unread: int
+    members: list[MemberRow]
 
 
 class Messages:
@@ -124,6 +126,7 @@ def load(connection: Connection, room_id: int) -> StoredChat | None:
         gaps=gaps(connection, room_id),
         receipts=receipts(connection, room_id),
         unread=unread(connection, room_id),
+        members=members(connection, room_id),
     )
 
 

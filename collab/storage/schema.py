@@ -2,7 +2,7 @@
 
 A version that was released is never edited: what must change is a new entry at the end. The SQL
 that speaks to a table is in the modules that own it: ``meta`` is ``identity``'s; those that begin
-with ``message`` or ``chat`` own version 2; the rest is ``documents``' and ``copies``'.
+with ``message`` or ``chat`` own the later ones; the rest is ``documents``' and ``copies``'.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def migrations(device_id: bytes) -> tuple[Migration, ...]:
     """
     if len(device_id) != DEVICE_ID_BYTES:
         raise ValueError(f"a device id has {DEVICE_ID_BYTES} bytes, not {len(device_id)}")
-    return (_documents(device_id), _messages())
+    return (_documents(device_id), _messages(), _members_and_verdicts())
 
 
 def _documents(device_id: bytes) -> Migration:
@@ -225,4 +225,20 @@ def _messages() -> Migration:
             by_process INTEGER NOT NULL
         ) STRICT
         """,
+    )
+
+
+def _members_and_verdicts() -> Migration:
+    return (
+        # The members of a room as the relay last told of them.
+        """
+        CREATE TABLE members (
+            room_id INTEGER NOT NULL REFERENCES rooms (id),
+            user    TEXT    NOT NULL,
+            role    TEXT    NOT NULL,
+            PRIMARY KEY (room_id, user)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "ALTER TABLE messages ADD COLUMN verdict_reason TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX messages_awaited ON messages (room_id, place) WHERE verdict = 1",
     )

@@ -126,8 +126,9 @@ class DeviceModel:
     def _stored(self, change: cc.Change, stored: Stored) -> None:
         self.shown.append((change, stored))
         more = self.machine.stored(
-            change, now=self.now, slots=stored.slots, waiting=stored.waiting, logged=stored.logged
-        )
+            change, now=self.now, slots=stored.slots, waiting=stored.waiting,
+            logged=stored.logged, awaited=stored.awaited,
+        )  # fmt: skip
         self.put(more)
 
     def decide(self) -> None:
@@ -152,8 +153,10 @@ class DeviceModel:
         body: str,
         ttl_ms: int | None = None,
         then: Callable[[], None] = lambda: None,
+        *,
+        confirm: bool = False,
     ) -> None:
-        draft, anchor = Draft(message_id, body, b"", 0, ttl_ms), self.anchor()
+        draft, anchor = Draft(message_id, body, b"", 0, ttl_ms, confirm), self.anchor()
 
         def queued(result: tuple[MessageRow, cc.Waiting | None]) -> None:
             if result[1] is not None:

@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 from collab import limits
 from collab.errors import BadFrame
 from collab.protocol import frames
+from collab.protocol.members import pack_members
 from collab.protocol.messages import (
     LoggedMessage,
     Receipt,
     SlotOutcome,
+    Verdict,
     pack_messages,
     pack_outcomes,
     pack_receipts,
 )
+from collab.protocol.verdicts import GivenVerdict, pack_verdicts
 from tests.property.chat_device import DeviceModel, new_file
 
 SMALL = st.integers(0, 12)
@@ -36,6 +39,13 @@ MESSAGES = st.builds(
 RUNS = st.lists(MESSAGES, max_size=5)
 OUTCOMES = st.lists(
     st.builds(SlotOutcome, NUMBERS.map(lambda n: n or 1), IDS, CODES, NUMBERS), max_size=5
+)
+MEMBERS = st.lists(st.tuples(USERS, st.sampled_from(["reader", "admin", "", "owner"]))).map(
+    pack_members
+)
+VERDICTS = st.one_of(
+    st.lists(st.builds(GivenVerdict, IDS, st.integers(0, 4), st.just("why"))).map(pack_verdicts),
+    st.binary(max_size=8),
 )
 RECEIPTS = st.lists(st.builds(Receipt, USERS, NUMBERS, NUMBERS), max_size=4)
 
@@ -78,6 +88,11 @@ FRAMES = st.one_of(
         )
     ),
     st.builds(frames.Receipts, channel=st.just(7), data=RECEIPTS.map(pack_receipts)),
+    st.builds(frames.Members, channel=st.just(7), whole=st.booleans(), data=MEMBERS),
+    st.builds(
+        frames.Changed, channel=st.just(7), request=SMALL, code=CODES, reason=st.just("")
+    ),
+    st.builds(frames.Verdicts, channel=st.just(7), data=VERDICTS),
 )  # fmt: skip
 GOOD = st.builds(  # so that the rest is met by an open chat
     frames.Entered, channel=st.just(7), lane_seq=SMALL, outcomes=OUTCOMES.map(pack_outcomes),
@@ -86,7 +101,9 @@ GOOD = st.builds(  # so that the rest is met by an open chat
 )  # fmt: skip
 STEPS = st.one_of(
     FRAMES, FRAMES, FRAMES, GOOD,
-    st.sampled_from(["commit", "speak", "send", "join", "detach", "tick", "crash", "ask"]),
+    st.sampled_from(
+        ["commit", "speak", "send", "order", "member", "join", "detach", "tick", "crash", "ask"]
+    ),
 )  # fmt: skip
 
 
@@ -97,6 +114,7 @@ def test_a_device_outlives_any_relay(steps: list[Any]) -> None:
     device = DeviceModel(new_file(next(epochs)), lambda: next(epochs))
     device.machine.joined(7, b"r" * 16)
     sent: list[bytes] = []
+    orders: set[bytes] = set()
 
     def speak() -> None:
         for _ in range(100):
@@ -110,11 +128,14 @@ def test_a_device_outlives_any_relay(steps: list[Any]) -> None:
                 device.commit()
             case "speak":
                 speak()
-            case "send":
+            case "send" | "order":
                 message_id = (len(sent) + 1).to_bytes(16, "big")
                 sent.append(message_id)
-                device.send(message_id, f"m{len(sent)}", 50_000)
+                device.send(message_id, f"m{len(sent)}", 50_000, confirm=step == "order")
+                orders.update({message_id} if step == "order" else ())
                 device.commit()
+            case "member":
+                device.machine.membership.ask("ana", "reader")
             case "join":
                 device.machine.joined(7, b"s" * 16)
             case "detach":
@@ -140,3 +161,9 @@ def test_a_device_outlives_any_relay(steps: list[Any]) -> None:
     device.commit()
     assert [row.id for row in device.own()] == sent
     assert [row.body for row in device.own()] == [f"m{n + 1}" for n in range(len(sent))]
+    assert {row.id for row in device.own() if row.verdict} == orders  # none became a plain message
+    assert all(
+        row.verdict == Verdict.AWAITED or row.seq is not None for row in device.own() if row.verdict
+    )  # nor is one done that nobody took
+    members = [row for (row,) in device.file.execute("SELECT role FROM members")]
+    assert set(members) <= {"reader", "admin"}
