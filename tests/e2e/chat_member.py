@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from collab.protocol import frames
+from collab.protocol.members import unpack_members
 from collab.protocol.messages import (
     LoggedMessage,
     Receipt,
@@ -15,6 +16,7 @@ from collab.protocol.messages import (
     unpack_outcomes,
     unpack_receipts,
 )
+from collab.protocol.verdicts import GivenVerdict, unpack_verdicts
 from tests.e2e.support import Speaker, join, scripted_client
 
 DEVICE = b"d" * 16
@@ -45,6 +47,9 @@ class Member:
     left: frames.Left | None = None
     joined: frames.Joined | None = None
     runs: list[frames.Messages] = field(default_factory=list)
+    members: dict[str, str] = field(default_factory=dict)  # "" of those who are gone
+    changed: list[frames.Changed] = field(default_factory=list)
+    verdicts: list[GivenVerdict] = field(default_factory=list)
 
     async def join(self, room: str) -> None:
         await self.speaker.send(join(room))
@@ -153,6 +158,12 @@ class Member:
                 self.pages[page.request] = page
             case frames.Receipts(_, data):
                 self.receipts.update((receipt.user, receipt) for receipt in unpack_receipts(data))
+            case frames.Members(_, whole, data):
+                self.members = {**({} if whole else self.members), **dict(unpack_members(data))}
+            case frames.Changed() as changed:
+                self.changed.append(changed)
+            case frames.Verdicts(_, data):
+                self.verdicts += unpack_verdicts(data)
             case frames.Left() as left:
                 self.left = left
             case _:

@@ -26,7 +26,8 @@ from collab.protocol import frames
 from collab.protocol.backoff import BackoffSettings
 from collab.protocol.codec import Reassembly, decode_from_client, decode_from_relay, encode, parts
 from collab_server.app import Relay
-from collab_server.auth import Authenticate, Authorize
+from collab_server.auth import Authenticate, Authorize, MembersDecide
+from collab_server.confirming import OnConfirm
 from collab_server.services import Service
 from collab_server.serving import served
 from collab_server.settings import Settings
@@ -101,13 +102,20 @@ async def running(
     data: Path,
     *,
     authenticate: Authenticate | None = None,
-    authorize: Authorize | None = None,
+    authorize: Authorize | MembersDecide | None = None,
     services: Mapping[str, Service] | None = None,
+    on_confirm: OnConfirm | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[str, Relay]]:
     """A relay in this event loop, on a port that the system chose: its address, and itself."""
     chosen = Settings(data=data, port=0, open=authenticate is None, **settings)
-    relay = Relay(chosen, authenticate=authenticate, authorize=authorize, services=services)
+    relay = Relay(
+        chosen,
+        authenticate=authenticate,
+        authorize=authorize,
+        services=services,
+        on_confirm=on_confirm,
+    )
     async with served(relay, chosen) as url:
         yield url, relay
 

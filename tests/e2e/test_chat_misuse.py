@@ -61,7 +61,7 @@ MISUSES: dict[str, tuple[type[Exception], dict[str, Any], str]] = {
     "another meta under the same id": (collab.IdConflict, {"id": ID, "meta": {"a": 1}}, "Another"),
     "a message that must go now": (collab.OfflineError, {"ttl": 0}, "now or never"),
     "the same as a timedelta": (collab.OfflineError, {"ttl": timedelta(0)}, "now or never"),
-    "a word that no relay can give": (collab.Unsupported, {"confirm": True}, "confirm=True"),
+    "the same id with a question": (collab.IdConflict, {"id": ID, "confirm": True}, "confirmed"),
 }  # fmt: skip
 
 
