@@ -134,6 +134,9 @@ class Chat:
     async def retry(self, message: Message) -> None:
         """Queue a stalled message again, behind all others; its time to live begins anew.
 
+        One that stalled because another user wrote it (``code`` is "other_user") goes out as the
+        present user's.
+
         Raises :class:`WrongState` if it did not stall, :class:`DiskFull`; it is then as it was.
         """
         row = self._row_of(message)

@@ -75,6 +75,7 @@ class RoomChat:
             generation=stored.generation,
             seq=stored.seq,
             read_upto=stored.read_upto,
+            user=stored.user,
         )
         self.members: Final = RoomMembers(stored.members, self.machine.membership, self._wake)
         self._device = device
@@ -136,7 +137,7 @@ class RoomChat:
             return
         moment = Moment(self._now(), random.random(), os.urandom(16))
         changes = self.machine.receive(frame, moment)
-        if any(isinstance(change, cc.NewLane) for change in changes):
+        if any(isinstance(change, cc.NewLane | cc.NewUser) for change in changes):
             self.members.cut_off()  # to enter again is to hear nothing more of what was asked
         self._decided(changes)
         if self._ledger.pending > _BEHIND:

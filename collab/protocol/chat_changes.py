@@ -25,6 +25,7 @@ __all__ = [
     "Fill",
     "GiveUp",
     "NewLane",
+    "NewUser",
     "Place",
     "Receive",
     "Replace",
@@ -128,6 +129,18 @@ class NewLane:
 
 
 @dataclass(frozen=True, slots=True)
+class NewUser:
+    """The relay knows this device as somebody else now. Begin a lane, as ``NewLane`` does.
+
+    What the user before wrote and the relay has not decided is ``stalled``: it must not go out
+    under another name. What is ``mine``, read and unread is seen anew.
+    """
+
+    user: str
+    lane_epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """The relay says how its history stands: our mark is a place in it.
 
@@ -220,6 +233,7 @@ Change = (
     | GiveUp
     | Expire
     | NewLane
+    | NewUser
     | Place
     | Replace
     | Receive

@@ -20,6 +20,7 @@ from collab.protocol.chat_changes import (
     Change,
     GiveUp,
     NewLane,
+    NewUser,
     Place,
     Receive,
     Replace,
@@ -86,6 +87,7 @@ class ChatSync:
     3. A frame that is refused with :class:`BadFrame` has changed nothing.
     4. Slots are resolved before anything else of ENTERED, and before the next message is bound.
     5. What is stored late of a history that was given up counts for nothing in the next one.
+    6. What one user wrote never goes up on the connection of another.
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class ChatSync:
         generation: bytes,
         seq: int,
         read_upto: int,
+        user: str = "",
     ) -> None:
+        """``user`` is whom the relay took this device for the last time; "" if nobody knows."""
         self.outbox = Outbox(lane_epoch=lane_epoch, bound=bound, waiting=waiting, slots=slots)
         self.reader = LogReader(generation=generation, seq=seq)
         self.marks = Marks(delivered_upto=seq, read_upto=read_upto)
@@ -107,7 +111,7 @@ class ChatSync:
         self.phase = Phase.DETACHED
         self._channel = -1
         self._entered_at = 0  # the mark of the last ENTER
-        self._user = ""
+        self._user = user
         self._renewals = 0  # lanes begun on this joining
         self._enter_from = 0  # no ENTER before this running time
         self._replacing = 0  # histories that are on their way to the disk
@@ -179,7 +183,7 @@ class ChatSync:
                 verdicts = unpack_verdicts(frame.data)
                 self.inquiries.decided(verdict.message_id for verdict in verdicts)
                 changes.append(TakeVerdicts(verdicts))
-        if any(isinstance(change, NewLane) for change in changes):
+        if any(isinstance(change, NewLane | NewUser) for change in changes):
             self._renew(moment.now)
         return changes + self.decide(moment.now)
 
@@ -204,7 +208,7 @@ class ChatSync:
         match change:
             case Bind():
                 self.outbox.is_bound(change, slots)
-            case NewLane():
+            case NewLane() | NewUser():
                 self.outbox.was_read(waiting)
             case Replace(place):
                 self.outbox.was_read(waiting)
@@ -270,9 +274,15 @@ class ChatSync:
         if self.phase is not Phase.ENTERING:
             raise BadFrame("an ENTERED that nobody asked for")
         self.reader.check(frame, self._entered_at)
-        changes = self.outbox.entered(
-            frame.lane_seq, unpack_outcomes(frame.outcomes), moment.fresh_epoch
-        )
+        changes: list[Change]
+        if self._user and frame.user != self._user:
+            self.outbox.begin_lane(moment.fresh_epoch)
+            self.marks.restart(self.marks.delivered_upto, 0)
+            changes = [NewUser(frame.user, moment.fresh_epoch)]
+        else:
+            changes = self.outbox.entered(
+                frame.lane_seq, unpack_outcomes(frame.outcomes), moment.fresh_epoch
+            )
         self.phase = Phase.OPEN
         self._user = frame.user
         placed = self.reader.entered(frame, moment.now - limits.REOFFER_MS)

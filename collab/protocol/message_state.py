@@ -5,7 +5,7 @@
       │          │  └─ (back to queued: a new lane, under the same id)
       │          ├────► rejected · expired · cancelled
       │          └────► stalled ──► queued, by a retry
-      └─► expired · cancelled
+      └─► expired · cancelled · stalled
 
 1. What may be at the relay is never called expired, cancelled or rejected by anybody but the
    relay: that is the recorded outcome of the slot.
@@ -36,7 +36,7 @@ class MessageState(StrEnum):
     REJECTED = "rejected"  # the relay refused it for good
     EXPIRED = "expired"  # its time was over before the relay took it
     CANCELLED = "cancelled"
-    STALLED = "stalled"  # given up after too many refusals; it can be retried
+    STALLED = "stalled"  # refused too often, or another user's; it can be retried
 
 
 class MessageVerdict(StrEnum):
@@ -50,7 +50,7 @@ class MessageVerdict(StrEnum):
 _S = MessageState
 
 EDGES: Final[Mapping[MessageState, frozenset[MessageState]]] = {
-    _S.QUEUED: frozenset({_S.SENDING, _S.EXPIRED, _S.CANCELLED, _S.ACCEPTED}),
+    _S.QUEUED: frozenset({_S.SENDING, _S.EXPIRED, _S.CANCELLED, _S.STALLED, _S.ACCEPTED}),
     _S.SENDING: frozenset(
         {_S.ACCEPTED, _S.REJECTED, _S.EXPIRED, _S.CANCELLED, _S.STALLED, _S.QUEUED}
     ),

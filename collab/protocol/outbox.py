@@ -203,6 +203,10 @@ class Outbox:
             self._next = number
         return []
 
+    def begin_lane(self, epoch: bytes) -> None:
+        """This lane is another user's: what is undecided of it is about to be queued again."""
+        self._renew(epoch, rolled_back=False)
+
     def detach(self) -> None:
         """The connection is gone, or the room is joined again."""
         self._open = False

@@ -17,6 +17,11 @@ __all__ = ["Identity"]
 
 _META: Final = "SELECT value FROM meta WHERE key = ?"
 _SET_DEVICE: Final = "UPDATE meta SET value = ? WHERE key = 'device_id'"
+# An open relay names a user by the device: another name is no other person.
+_FORGET_USER: Final = (
+    "UPDATE chats SET user = ''",
+    "UPDATE messages SET sender = '' WHERE state IN ('queued', 'sending')",
+)
 _NEXT_CONNECTION: Final = """
     UPDATE meta SET value = max(value + 1, ?) WHERE key = 'connection_number' RETURNING value
 """
@@ -42,9 +47,13 @@ class Identity:
         """Take another device id, 16 random bytes: somebody else uses a copy of this file."""
         if len(device_id) != DEVICE_ID_BYTES:
             raise ValueError(f"a device id has {DEVICE_ID_BYTES} bytes, not {len(device_id)}")
-        await self._database.write(
-            lambda connection: connection.execute(_SET_DEVICE, (device_id,)).rowcount
-        )
+
+        def change(connection: Connection) -> None:
+            connection.execute(_SET_DEVICE, (device_id,))
+            for statement in _FORGET_USER:
+                connection.execute(statement)
+
+        await self._database.write(change)
 
     async def next_connection_number(self, at_least: int) -> int:
         """A number above every one given out before, also before a crash, and >= ``at_least``."""

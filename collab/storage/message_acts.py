@@ -132,20 +132,25 @@ def cancel(connection: Connection, row_id: int) -> MessageRow:
 def retry(
     connection: Connection, room_id: int, row_id: int, now: Anchor
 ) -> tuple[MessageRow, Waiting]:
-    """Queue a stalled message again, behind all others; its time to live begins anew."""
+    """Queue a stalled message again, behind all others; its time to live begins anew.
+
+    It is the present user's then, whoever wrote it.
+    """
     (row,) = by_row(connection, [row_id])
     if row.state is not MessageState.STALLED:
         raise WrongState(
             f"This message is {row.state}; only one that stalled can be tried again. It was left "
             f"as it is."
         )
-    position = _chat(connection, room_id).positions + 1
+    known = _chat(connection, room_id)
+    position = known.positions + 1
     set_chat(connection, room_id, positions=position)
     expires_at = None if row.ttl_ms is None else now.running_ms + row.ttl_ms
     _set_clock(connection, now)
     queued = update(
         connection, row_id, state=advance(row.state, MessageState.QUEUED), place=TAIL, tie=position,
         position=position, refusals=0, expires_ms=expires_at, code="", reason="",
+        sender=known.user,
     )  # fmt: skip
     return queued, Waiting(row.id, position, expires_at, row.offered)
 

@@ -11,7 +11,8 @@ Invariants
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from collab import limits
 from collab.protocol import chat_changes as cc
@@ -51,6 +52,9 @@ from collab.storage.message_rows import (
 )
 
 __all__ = ["Stored", "carry_out"]
+
+OTHER_USER: Final = "other_user"
+"""Why a message is stalled that somebody else wrote on this device."""
 
 _IN_LOG = PATH[2:]
 _NOT_READ = (
@@ -107,7 +111,9 @@ def carry_out(connection: Connection, room_id: int, change: cc.Change) -> Stored
         case cc.Expire():
             work.expire(change)
         case cc.NewLane():
-            work.new_lane(change)
+            work.new_lane(change.lane_epoch)
+        case cc.NewUser():
+            work.new_user(change)
         case cc.Place():
             work.place(change)
         case cc.Replace():
@@ -179,8 +185,8 @@ class _Work:
             if row is not None and row.state is MessageState.QUEUED:  # the log may be faster
                 self._change(row, MessageState.EXPIRED, place=row.written_after)
 
-    def new_lane(self, change: cc.NewLane) -> None:
-        set_chat(self.connection, self.room_id, lane_epoch=change.lane_epoch, bound=0)
+    def new_lane(self, lane_epoch: bytes) -> None:
+        set_chat(self.connection, self.room_id, lane_epoch=lane_epoch, bound=0)
         settled = {"slot": None, "giving_up": None}
         for slot in slots(self.connection, self.room_id):
             row = own(self.connection, self.room_id, slot.id)
@@ -193,6 +199,42 @@ class _Work:
             else:
                 self._change(row, MessageState.QUEUED, refusals=0, **settled)
         self.stored.waiting = waiting(self.connection, self.room_id)
+
+    def new_user(self, change: cc.NewUser) -> None:
+        """``chats.user`` is "" after the device took another id: then it is the same person."""
+        self.new_lane(change.lane_epoch)
+        before, self.chat = self.chat.user, replace(self.chat, user=change.user)
+        set_chat(self.connection, self.room_id, user=change.user)
+        if before not in ("", change.user):
+            others = select(
+                self.connection,
+                f"{_SENT_HERE} state = 'queued' AND sender NOT IN ('', ?)",
+                (self.room_id, change.user),
+            )
+            for row in others:
+                reason = f"{row.sender} wrote it, and this device speaks for {change.user} now"
+                self._change(row, MessageState.STALLED, code=OTHER_USER, reason=reason)
+            self._see_as_another()
+        self.stored.waiting = waiting(self.connection, self.room_id)
+
+    def _see_as_another(self) -> None:
+        """What is whose, and what was read, is another matter for another user."""
+        user = self.chat.user
+        self.connection.execute("DELETE FROM receipts WHERE room_id = ?", (self.room_id,))
+        self.stored.receipts = []
+        set_chat(self.connection, self.room_id, read_upto=0, relay_read=0, relay_unread=0)
+        seen_wrong = select(
+            self.connection,
+            "WHERE room_id = ? AND state IN ('accepted', 'delivered', 'read')"
+            " AND (mine <> (sender = ?) OR state <> 'accepted')",
+            (self.room_id, user),
+        )
+        for row in seen_wrong:
+            mine = row.sender == user
+            self.stored.changed.append(
+                update(self.connection, row.row, mine=mine, state=MessageState.ACCEPTED)
+            )
+        self._count()
 
     # The log
 
@@ -340,6 +382,7 @@ class _Work:
         log = {
             "sender": message.sender, "sent_at": message.sent_at,
             "accepted_at": message.accepted_at, "kind": message.kind,
+            "mine": message.sender == self.chat.user,
         }  # fmt: skip
         if there is not None and there.id == message.id and self._is_same(there, message):
             self._set_logged(there, update(self.connection, there.row, **log), message)
@@ -381,7 +424,7 @@ class _Work:
 
     def _is_same(self, row: MessageRow, message: LoggedMessage) -> bool:
         """Whether a message of the same id is the same message."""
-        if row.position is not None and not row.is_in_log:
+        if row.position is not None and not row.is_in_log and row.code != OTHER_USER:
             sender = self.chat.user or message.sender  # ours; before ENTERED nobody can say
         else:
             sender = row.sender or message.sender
@@ -441,7 +484,10 @@ class _Work:
     def _into_log(self, row: MessageRow, seq: int, **columns: object) -> MessageRow:
         """A message that is here has this number, unless another has it; the row as it is then."""
         if row.state not in _IN_LOG:
-            columns |= {"state": self._state_in_log(seq, row.state), "code": "", "reason": ""}
+            state = advance(row.state, MessageState.ACCEPTED)
+            if columns.get("mine", True):
+                state = self._state_in_log(seq)
+            columns |= {"state": state, "code": "", "reason": ""}
         there = at_seq(self.connection, self.room_id, seq)
         if there is None or there.row == row.row:
             columns |= {"seq": seq, "place": seq, "tie": 0, "replaced": 0}
@@ -455,9 +501,7 @@ class _Work:
         self.stored.changed.append(now)
         return now
 
-    def _state_in_log(self, seq: int, state: MessageState | None = None) -> MessageState:
-        if state is not None:
-            state = advance(state, MessageState.ACCEPTED)
+    def _state_in_log(self, seq: int) -> MessageState:
         delivered, read = farthest(self.connection, self.room_id)
         if seq <= read:
             return advance(MessageState.ACCEPTED, MessageState.READ)

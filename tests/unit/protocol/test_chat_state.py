@@ -12,6 +12,7 @@ from collab.protocol.message_state import EDGES, ENDED, PATH, MessageState, adva
 
 LEGAL = {
     ("queued", "sending"), ("queued", "expired"), ("queued", "cancelled"), ("queued", "accepted"),
+    ("queued", "stalled"),
     ("sending", "accepted"), ("sending", "rejected"), ("sending", "expired"),
     ("sending", "cancelled"), ("sending", "stalled"), ("sending", "queued"),
     ("accepted", "delivered"), ("accepted", "read"), ("accepted", "queued"),

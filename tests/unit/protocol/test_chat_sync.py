@@ -13,6 +13,7 @@ from collab.protocol.chat_changes import (
     Bind,
     Bound,
     NewLane,
+    NewUser,
     Place,
     Receive,
     Replace,
@@ -111,6 +112,18 @@ def test_a_new_lane_is_entered_once_it_is_on_the_disk() -> None:
     frame = machine.next_frame(NOW.now)
     assert isinstance(frame, frames.Send)
     assert (frame.lane_seq, frame.message_id) == (1, ident(1))
+
+
+def test_nothing_of_one_user_goes_up_for_another_and_the_log_goes_on() -> None:
+    machine = opened(chat(waiting=(waits(2),), slots=(slot(1),)), lane_seq=0, user="ada")
+    machine.joined(7, RUN)
+    changes = machine.receive(entered(enter(machine), user="ben", head=2), NOW)
+    assert changes[0] == NewUser("ben", FRESH)
+    assert isinstance(changes[1], Place)
+    assert machine.next_frame(NOW.now) is None
+    [received] = machine.receive(run(0, 2), NOW)
+    store(machine, [*changes, received])
+    assert enter(machine, NOW.now) == frames.Enter(7, FRESH, 0, RUN, 2)
 
 
 def test_what_comes_meanwhile_of_the_log_is_taken_and_of_the_old_lane_is_not() -> None:

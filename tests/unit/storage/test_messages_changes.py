@@ -151,6 +151,47 @@ def test_what_ended_stands_where_it_was_written_and_what_waits_comes_last(
     assert order(file) == ["m1001", "m1002", "m1", "m1003", "m3", "m2"]
 
 
+def test_another_user_gets_a_lane_and_nothing_that_waits_of_the_one_before(
+    file: sqlite3.Connection,
+) -> None:
+    send(file, 1)  # before anybody knew who this is
+    store(file, place())
+    send(file, 2, 3)
+    bind(file, 1, 2)
+    stored = store(file, cc.NewUser("you", FRESH))
+    again = loaded(file)
+    assert (again.lane_epoch, again.bound, again.user, again.slots) == (FRESH, 0, "you", [])
+    assert states(file) == ["queued", "stalled", "stalled"]
+    assert {row(file, number).code for number in (2, 3)} == {"other_user"}
+    assert [waiting.id for waiting in stored.waiting] == [ident(1)]
+
+
+def test_the_same_person_under_another_name_keeps_what_waits(file: sqlite3.Connection) -> None:
+    store(file, place())
+    send(file, 1, 2)
+    bind(file, 1)
+    file.execute("UPDATE chats SET user = ''")  # as a device does that takes another id
+    file.execute("UPDATE messages SET sender = ''")
+    stored = store(file, cc.NewUser("me-too", FRESH))
+    assert states(file) == ["queued", "queued"]
+    assert [waiting.id for waiting in stored.waiting] == [ident(1), ident(2)]
+
+
+def test_what_is_mine_read_and_received_is_seen_anew_by_another_user(
+    file: sqlite3.Connection,
+) -> None:
+    store(file, place(head=2))
+    receive(file, message(1, sender="me"), message(2, sender="you"))
+    store(file, cc.TakeReceipts([Receipt("ana", 2, 2)], 2))
+    assert loaded(file).unread == 0
+    stored = store(file, cc.NewUser("you", FRESH))
+    rows = select(file, "ORDER BY place", ())
+    assert [(found.mine, found.state.value) for found in rows] == [
+        (False, "accepted"), (True, "accepted"),
+    ]  # fmt: skip
+    assert (stored.receipts, stored.unread, loaded(file).read_upto) == ([], 1, 0)
+
+
 def test_a_new_lane_queues_what_is_undecided_under_its_old_ids_and_in_its_order(
     file: sqlite3.Connection,
 ) -> None:
