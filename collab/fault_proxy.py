@@ -68,6 +68,7 @@ class FaultProxy:
         self.portal: Portal | None = None
         self.accepted = 0  # connections so far
         self.bytes = dict.fromkeys(Direction, 0)  # forwarded so far
+        self.asked: list[bytes] = []  # what came from clients while there was a portal
         self._corrupt = dict.fromkeys(Direction, 0)
         self._rng = random.Random(seed)
         self._pairs: set[_Pair] = set()
@@ -154,6 +155,7 @@ class FaultProxy:
         first = b""
         if self.portal is not None:
             first = await _head(reader)
+            self.asked.append(first)
             if await self._answer(first, reader, pair.near):
                 return
         host, _, port = self.target.partition("://")[2].rpartition(":")
@@ -170,7 +172,7 @@ class FaultProxy:
         answer = _ANSWERS.get(self.portal) if self.portal is not None else None
         upgrade = re.search(rb"\r\nupgrade: *websocket", request, re.IGNORECASE)
         if self.portal is Portal.SWALLOW and upgrade:
-            await reader.read()
+            self.asked.append(await reader.read())
             return True
         if self.portal is Portal.REPLAY and request.startswith(b"GET /probe"):
             if self._probe_answer is None:

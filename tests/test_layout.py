@@ -73,7 +73,7 @@ def test_the_protocol_and_the_rules_of_the_log_do_no_io(path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("library", ["websockets", "msgpack", "aiosqlite"])
+@pytest.mark.parametrize("library", ["websockets", "msgpack", "aiosqlite", "httpx", "dbus_fast"])
 def test_at_most_one_module_per_package_imports_a_library(package: str, library: str) -> None:
     importers = [path.name for path in sources(package) if library in roots(imports(path))]
     assert len(importers) <= 1, importers
