@@ -133,6 +133,11 @@ class ChatSync:
         """Whether, besides, every message of ours is decided."""
         return self.is_caught_up and not self.outbox.pending
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the relay knows how far this device has received and its user has read."""
+        return self.is_open and not self._replacing and self.marks.deadline() is None
+
     # What happens to the room
 
     def joined(self, channel: int, generation: bytes) -> None:

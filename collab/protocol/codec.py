@@ -14,6 +14,7 @@ from collab.protocol import frames
 from collab.protocol.frames import Frame, Part
 
 _MAX_INT: Final = 2**63 - 1
+_PEEK_BYTES: Final = 16  # an array's header, a tag and a channel
 
 Check = Callable[[object], bool]
 
@@ -332,6 +333,23 @@ class Reassembly:
         if not isinstance(frame, frames.IN_PARTS):
             raise BadFrame(f"{type(frame).__name__} may not come in parts")
         return frame
+
+    def arriving(self, stream: int) -> tuple[int, int, int] | None:
+        """What of an unfinished UPDATES or DIFFERENCE is here: its channel, bytes, all its bytes.
+
+        None for any other frame, and for what cannot be told yet.
+        """
+        total, buffer = self._open.get(stream, (0, b""))
+        beginning = msgpack.Unpacker(max_buffer_size=_PEEK_BYTES)
+        beginning.feed(buffer[:_PEEK_BYTES])
+        try:
+            beginning.read_array_header()
+            tag, channel = beginning.unpack(), beginning.unpack()
+        except (ValueError, msgpack.UnpackException):
+            return None
+        if tag not in (frames.Updates.TAG, frames.Difference.TAG) or not is_int(channel):
+            return None
+        return channel, len(buffer), total
 
     def _start(self, part: Part) -> tuple[int, bytearray]:
         if not limits.MAX_FRAME_BYTES < part.total <= limits.MAX_PAYLOAD_BYTES:

@@ -42,7 +42,7 @@ class LogReader:
         self.seq = seq
         self.stored = seq  # the mark as it is on the disk
         self.is_placed = False  # ENTERED came on this joining
-        self._target = 0
+        self.target = 0  # the head that ENTERED named
         self._run = b""  # the generation of this connection
         self._requests = 0
         self._asked: dict[int, _Asked] = {}
@@ -51,7 +51,7 @@ class LogReader:
     @property
     def is_caught_up(self) -> bool:
         """Whether all that the log held when the chat was entered is stored here."""
-        return self.is_placed and self.stored >= self._target
+        return self.is_placed and self.stored >= self.target
 
     # Entering
 
@@ -72,7 +72,7 @@ class LogReader:
 
     def entered(self, frame: frames.Entered, re_offer_since: int) -> Place | Replace:
         """The relay's history, and where it goes on for us."""
-        self._target = frame.head
+        self.target = frame.head
         self.is_placed = True
         place = Place(
             frame.user, self._run, frame.after, frame.head, frame.oldest,

@@ -44,6 +44,16 @@ _ROOMS: Final = """
     WHERE substr(name, 1, 1) <> ? ORDER BY id
 """
 _ROOM: Final = 'SELECT id, name, epoch, generation, "offset" FROM rooms WHERE name = ?'
+_UNSENT: Final = """
+    SELECT name, waiting FROM (
+        SELECT id, name, (folded_through > acked_through) + (
+            SELECT count(*) FROM updates
+            WHERE room_id = rooms.id AND local
+              AND updates.id > max(acked_through, folded_through)
+        ) AS waiting
+        FROM rooms WHERE substr(name, 1, 1) <> ?)
+    WHERE waiting ORDER BY id
+"""
 _ADD_ROOM: Final = "INSERT INTO rooms (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
 _IS_ROOM: Final = "SELECT 1 FROM rooms WHERE id = ?"
 _SET_ROOM: Final = """
@@ -157,6 +167,20 @@ class Documents:
             lambda connection: connection.execute(_ROOMS, (STAGED,)).fetchall()
         )
         return [self._room(row) for row in rows]
+
+    async def unsent(self) -> dict[str, int]:
+        """The rooms that have updates the relay has not acked, oldest first, and how many."""
+        rows = await self._database.read(
+            lambda connection: connection.execute(_UNSENT, (STAGED,)).fetchall()
+        )
+        return dict(rows)
+
+    async def find(self, name: str) -> RoomRow | None:
+        """The room of this name, or None."""
+        row = await self._database.read(
+            lambda connection: connection.execute(_ROOM, (name,)).fetchone()
+        )
+        return None if row is None else self._room(row)
 
     async def create(self, name: str) -> RoomRow:
         """The room of this name, made if there is none."""

@@ -70,7 +70,7 @@ class Ledger:
         room_id: int,
         write: Write,
         *,
-        run: Callable[[Coroutine[Any, Any, None]], None],
+        run: Callable[[Coroutine[Any, Any, None]], object],
         on_stored: Callable[[Change, Stored], None],
         on_error: Callable[[CollabError | None], None],
         retry_pauses_s: Sequence[float],

@@ -38,6 +38,12 @@ _ID_BYTES: Final = 16
 _BETWEEN: Final = "WHERE room_id = ? AND (place, tie) > (?, ?) AND (place, tie) < (?, ?)"
 _NEWEST: Final = f"{_BETWEEN} ORDER BY place DESC, tie DESC LIMIT ?"
 _OLDEST: Final = f"{_BETWEEN} ORDER BY place, tie LIMIT ?"
+_UNSENT: Final = """
+    SELECT rooms.name, count(*) FROM messages JOIN rooms ON rooms.id = messages.room_id
+    WHERE (messages.state = 'queued' OR messages.slot IS NOT NULL)
+      AND messages.state IN ('queued', 'sending')
+    GROUP BY messages.room_id ORDER BY min(messages.sent_at)
+"""
 _PLACES: Final = "SELECT place FROM messages"
 
 
@@ -95,6 +101,11 @@ class Messages:
         return await self._database.read(
             lambda connection: reach(connection, room_id, after, before, limit, newest=newest)
         )
+
+    async def unsent(self) -> dict[str, int]:
+        """The rooms with messages that the relay has not decided, oldest first, and how many."""
+        rows = await self._database.read(lambda connection: connection.execute(_UNSENT).fetchall())
+        return dict(rows)
 
     async def clock(self) -> Anchor | None:
         """The stored anchor of the device's running time."""

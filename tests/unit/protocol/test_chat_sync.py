@@ -259,3 +259,23 @@ def test_the_deadline_is_never_now() -> None:
     for now in range(0, 20_000, 500):
         deadline = machine.deadline(now)
         assert deadline is None or deadline > now
+
+
+def test_the_relay_is_told_when_the_mark_that_covers_all_has_gone_up() -> None:
+    machine = chat()
+    assert not machine.is_told  # who is not connected has told nothing
+    machine.joined(7, RUN)
+    changes = machine.receive(entered(enter(machine), head=2), NOW)
+    store(machine, changes)
+    assert machine.is_told  # there is nothing to tell
+    store(machine, machine.receive(run(0, 2), NOW))
+    assert not machine.is_told
+    assert machine.next_frame(NOW.now) == frames.Mark(7, 2, 0)
+    assert machine.is_told
+    machine.marks.read(1)
+    assert not machine.is_told  # and the next one waits for its time
+    assert machine.next_frame(NOW.now) is None
+    assert machine.next_frame(NOW.now + limits.MARK_EVERY_MS) == frames.Mark(7, 2, 1)
+    assert machine.is_told
+    machine.detach()
+    assert not machine.is_told

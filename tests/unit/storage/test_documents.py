@@ -289,3 +289,35 @@ def test_loading_a_room_and_deleting_what_is_covered_use_the_index(path: Path) -
                 )
 
     asyncio.run(main())
+
+
+def test_what_was_not_sent_is_counted_room_by_room_and_a_folded_snapshot_counts_as_one(
+    path: Path,
+) -> None:
+    async def scenario(store: Documents) -> None:
+        rooms = [await store.create(name) for name in ("quiet", "busy", "folded", "theirs")]
+        quiet, busy, folded, theirs = (room.id for room in rooms)
+        [ids] = await store.append([Batch(quiet, made_here(b"1"))])
+        await store.append([Batch(quiet, acked_through=ids[0])])
+        [ids] = await store.append([Batch(busy, made_here(b"1", b"2", b"3"))])
+        await store.append([Batch(busy, acked_through=ids[0])])
+        [ids] = await store.append([Batch(folded, made_here(b"x" * 50, b"y" * 50))])
+        await store.compact(folded, b"small", ids[-1])
+        await store.append([Batch(theirs, [(False, b"r")])])
+        assert await store.unsent() == {"busy": 2, "folded": 1}
+        await store.append([Batch(folded, made_here(b"z"))])
+        assert await store.unsent() == {"busy": 2, "folded": 2}
+        await store.append([Batch(folded, acked_through=ids[-1])])
+        assert await store.unsent() == {"busy": 2, "folded": 1}
+
+    in_store(path, scenario)
+
+
+def test_a_room_is_found_by_its_name_and_none_is_made(path: Path) -> None:
+    async def scenario(store: Documents) -> None:
+        assert await store.find("notes") is None
+        room = await store.create("notes")
+        assert await store.find("notes") == room
+        assert await store.rooms() == [room]
+
+    in_store(path, scenario)

@@ -347,3 +347,26 @@ def test_the_anchor_of_the_clock_is_kept(tmp_path: Path) -> None:
             assert await messages.clock() == at(7)
 
     asyncio.run(main())
+
+
+def test_what_the_relay_has_not_decided_is_counted_room_by_room() -> None:
+    async def main() -> None:
+        async with chat_of(":memory:") as (_, store, messages, first):
+            rooms = [Room(messages, first)]
+            for name in ("busy", "quiet"):
+                row = await store.create(name)
+                await messages.load(row.id, EPOCH)
+                rooms.append(Room(messages, row.id))
+            notes, busy, _ = rooms
+            assert await messages.unsent() == {}
+            for number in (1, 2, 3):
+                await busy.send(number)
+            await notes.send(4)
+            assert await messages.unsent() == {"busy": 3, "notes": 1}
+            busy.ledger.put([cc.Bind(EPOCH, 1, (ident(1), ident(2)))])
+            await busy.ledger.settled()
+            assert await messages.unsent() == {"busy": 3, "notes": 1}  # sending, and not decided
+            await store.forget(first)
+            assert await messages.unsent() == {"busy": 3}
+
+    asyncio.run(main())
