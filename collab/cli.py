@@ -156,6 +156,45 @@ def status(
     typer.echo(as_json(found) if json_ else as_text(found))
 
 
+@app.command()
+def doctor(
+    url: Annotated[str, typer.Argument(help="The relay's address, such as wss://relay.example.")],
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="COLLAB_TOKEN", show_envvar=True, help="To see whether the relay takes it."
+        ),
+    ] = None,
+    proxy: Annotated[
+        str | None, typer.Option(help="An http:// proxy on the way, as the program uses it.")
+    ] = None,
+) -> None:
+    """Say why a device cannot reach its relay, and what to do about it.
+
+    Looks at DNS, TCP, TLS, HTTP, the relay's own answer, the WebSocket with its round trip, and
+    the clocks, in this order, and stops at the first that is bad. Changes nothing anywhere.
+
+    Exit status 0: it connects. 1: it does not.
+    """
+    import asyncio
+
+    from collab.doctor import Outcome, examine
+
+    looks = {Outcome.GOOD: "green", Outcome.LOOK: "yellow", Outcome.BAD: "red"}
+    screen = Console(highlight=False)
+
+    async def tell() -> bool:
+        well = True
+        async for found in examine(url, token=token, proxy=proxy):
+            well = found.outcome is not Outcome.BAD
+            mark = f"{found.outcome.upper():4}  {found.step:10}"
+            screen.print(mark, style=looks[found.outcome], end=" ", markup=False)
+            screen.print(found.said, markup=False, soft_wrap=True)
+        return well
+
+    raise typer.Exit(0 if asyncio.run(tell()) else 1)
+
+
 def main() -> None:
     """Run the command line; an error of ours ends it with status 1 and one readable line."""
     try:

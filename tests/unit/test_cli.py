@@ -113,7 +113,7 @@ def test_the_demo_does_not_touch_a_folder_with_files(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["chat"], ["status"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["chat"], ["status"], ["doctor"]])
 def test_help_explains(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
@@ -122,6 +122,19 @@ def test_help_explains(
         cli.main()
     assert caught.value.code == 0
     assert "Usage: collab" in capsys.readouterr().out
+
+
+def test_doctor_says_step_by_step_how_it_is_and_ends_with_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], relay: tuple[Path, str]
+) -> None:
+    for url, status in ((relay[1], 0), ("ws://127.0.0.1:9", 1)):
+        monkeypatch.setattr(sys, "argv", ["collab", "doctor", url])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == status
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].split()[:2] == ["GOOD", "DNS"]
+        assert lines[-1].split()[:2] == (["GOOD", "clock"] if status == 0 else ["BAD", "TCP"])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle")
