@@ -16,10 +16,10 @@ from collab.protocol.position import NOWHERE, Position
 from collab.protocol.update import Coverage, decode_state_vector
 from collab.storage.saver import Mark, RoomQueue, Saver
 from tests.simulation.checkers import Checks
+from tests.simulation.connection import Connection
 from tests.simulation.device_file import DeviceFile
 from tests.simulation.disk import Disk
 from tests.simulation.edits import Editor
-from tests.simulation.link import Connection
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan
 from tests.simulation.saver import RETRY_PAUSE_S, Promise, SimulatedSaver
@@ -289,7 +289,7 @@ class Device:
         self.connection = Connection(self)
         for name in self.plan.names:
             self.rooms[name] = DeviceRoom(self, name)
-        self.connection.attempt()
+        self.connection.start()
 
     def _disk_refuses(self) -> None:
         for room in self.rooms.values():

@@ -77,6 +77,7 @@ class Faults:
         self._start_relay()
         for device in history.devices:
             self._start(device)
+            device.connection.resume()
 
     def _device(self) -> Device:
         return self._rng.choice(self._history.devices)
@@ -102,6 +103,39 @@ class Faults:
 
     def _flap(self) -> None:
         self._history.network.flap(self._device().number, self._rng.choice((1, 4)))
+
+    def _portal(self) -> None:
+        network, device = self._history.network, self._device()
+        network.stand_between(device.number)
+
+        def let_through() -> None:
+            network.let_through(device.number)
+            if device.is_up and self._rng.random() < 0.5:
+                device.connection.resume()  # portal_done(); else it finds out by itself
+
+        self._later(let_through, typical=4.0)
+
+    def _sleep(self) -> None:
+        device = self._device()
+        if not device.is_up:
+            return
+        device.connection.suspend()
+        connection = device.connection
+
+        def wake() -> None:
+            if device.is_up and device.connection is connection:
+                if self._rng.random() < 0.5:
+                    connection.resume()
+                else:
+                    connection.moment(self._rng.choice((0.1, 1.0, 5.0)))
+                    self._later(wake, typical=2.0)
+
+        self._later(wake, typical=2.0)
+
+    def _hint(self) -> None:
+        device = self._device()
+        if device.is_up:
+            device.connection.hint(up=self._rng.random() < 0.5)
 
     def _away(self) -> None:
         """No network; a burst of work, a compaction in its midst, and perhaps a sudden end."""

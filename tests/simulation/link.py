@@ -1,4 +1,4 @@
-"""A device's connection: attempts, the handshake, joins, as in ``collab.connection``."""
+"""One welcomed socket of a device, with the order of ``collab.link``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from collab.protocol import frames
-from collab.protocol.backoff import Backoff
 from collab.protocol.codec import decode_from_relay, encode
+from collab.protocol.connection_state import ConnectionMachine
 from collab.protocol.document_sync import Phase
 from collab.protocol.outgoing import Outgoing
 from tests.simulation.network import Wire
@@ -16,162 +16,20 @@ from tests.simulation.world import Life, Violation
 if TYPE_CHECKING:
     from tests.simulation.device import Device, DeviceRoom
 
-CONNECT_TIMEOUT_S = 10.0
-PING_S = 25.0
-SILENCE_S = 10.0
-RESET_AFTER_S = 30.0
-_COPIES = {"device file cloned", "device file put back"}
 
-
-class Connection:
-    """The one reconnect task of a device."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._world = device.world
-        self._backoff = Backoff(device.plan.backoff)
-        self._is_copied = False  # somebody else uses a copy of the file
-        self._wire: Wire | None = None
-        self._link: _Link | None = None
-        self._attempt = Life()  # what belongs to this attempt or link
-
-    def wake(self) -> None:
-        """A room may have something to send."""
-        if self._link is not None:
-            self._link.write_soon()
-
-    def join(self, room: DeviceRoom) -> None:
-        """Open ``room`` at the relay, now or at the next connection."""
-        if self._link is not None:
-            self._link.start_join(room)
-
-    def forget(self, room: DeviceRoom) -> None:
-        """Close ``room`` at the relay."""
-        if self._link is not None:
-            self._link.leave(room)
-
-    def attempt(self) -> None:
-        """Take another device id if need be, and connect."""
-        device, world = self._device, self._world
-        self._attempt = life = Life()
-        self._backoff.started(world.now)
-        if not self._is_copied:
-            self._ask_number()
-            return
-        device_id = world.rng.randbytes(16)
-
-        def renewed(_: None) -> None:
-            world.count("device id renewed")
-            self._is_copied = False
-            if life.alive:
-                self._ask_number()
-
-        device.disk.write(
-            device.life,
-            lambda file: file.renew(device_id),
-            renewed,
-            lambda: self._lost("the disk is full"),
-        )
-
-    def _ask_number(self) -> None:
-        device, life = self._device, self._attempt
-        at_least = max(0, int((self._world.now + device.clock + 1_000_000) * 1000))
-
-        def numbered(number: int) -> None:
-            if life.alive:
-                self._dial(number)
-
-        device.disk.write(
-            device.life,
-            lambda file: file.next_connection_number(at_least),
-            numbered,
-            lambda: self._lost("the disk is full"),
-        )
-
-    def _dial(self, number: int) -> None:
-        device, world = self._device, self._world
-        wire = self._wire = device.network.connect(device.number)
-        if wire is None:
-            self._lost("nobody listens")
-            return
-        nonce = world.rng.randbytes(16)
-        life = self._attempt
-        wire.down.on_close = lambda code: self._lost("closed", code)
-
-        def welcomed(data: bytes) -> None:
-            welcome = decode_from_relay(data)
-            if not isinstance(welcome, frames.Welcome) or welcome.nonce != nonce:
-                raise Violation(f"the relay answered HELLO with {welcome}")
-            self._welcome(wire, welcome)
-
-        wire.down.on_frame = welcomed
-        hello = frames.Hello(frames.VERSION, nonce, device.disk.state.device_id, number, None)
-        wire.up.send(encode(hello))
-
-        def give_up() -> None:
-            if life.alive and self._link is None:
-                self._lost("no WELCOME in time")
-
-        world.after(CONNECT_TIMEOUT_S, give_up, device.life)
-
-    def _welcome(self, wire: Wire, welcome: frames.Welcome) -> None:
-        device, world, life = self._device, self._world, self._attempt
-        world.note("device %d is welcome", device.number)
-        link = self._link = _Link(device, wire, welcome.generation, life)
-        wire.down.on_frame = link.receive
-        wire.up.on_space = link.write_soon
-        welcomed_at = world.now
-
-        def be_silent() -> None:
-            if life.alive and not link.ponged:
-                self._lost("the relay stopped answering")
-
-        def ping() -> None:
-            if not life.alive:
-                return
-            if world.now - welcomed_at > RESET_AFTER_S:
-                self._backoff.reset()
-            link.ponged = False
-            link.post(frames.Ping(1))
-            world.after(SILENCE_S, be_silent, device.life)
-            world.after(PING_S + SILENCE_S, ping, device.life)
-
-        world.after(PING_S, ping, device.life)
-        for room in list(device.rooms.values()):
-            link.start_join(room)
-
-    def _lost(self, reason: str, code: int = 0) -> None:
-        if not self._attempt.alive:
-            return
-        device, world = self._device, self._world
-        world.note("device %d lost its connection: %s %s", device.number, reason, code or "")
-        self.abandon()
-        for room in device.rooms.values():
-            room.sync.detach()
-        if code == frames.Close.FENCED:
-            if not _COPIES & world.happened.keys():
-                raise Violation(f"device {device.number} was fenced, and nobody copied its file")
-            self._is_copied = True
-            world.after(0.0, self.attempt, device.life)
-            return
-        if frames.is_permanent(code):
-            raise Violation(f"the relay closed with {code}")
-        world.after(self._backoff.wait(world.now, world.rng.random()), self.attempt, device.life)
-
-    def abandon(self) -> None:
-        """This attempt, or this connection, is over for the device."""
-        self._attempt.end()
-        wire, self._wire, self._link = self._wire, None, None
-        if wire is not None:
-            rng = self._world.rng
-            wire.device_leaves(rng.choice((0.0, 0.0, 1.0, 40.0)))
-
-
-class _Link:
+class Link:
     """One welcomed socket."""
 
-    def __init__(self, device: Device, wire: Wire, generation: bytes, life: Life) -> None:
+    def __init__(
+        self,
+        device: Device,
+        wire: Wire,
+        generation: bytes,
+        life: Life,
+        machine: ConnectionMachine,
+    ) -> None:
         self._device = device
+        self._machine = machine
         self._wire = wire
         self._generation = generation
         self._life = life
@@ -184,7 +42,6 @@ class _Link:
         self._open: dict[str, DeviceRoom] = {}
         self._in_order: dict[str, deque[bytes]] = {}
         self._writes_soon = False
-        self.ponged = True
 
     # Rooms
 
@@ -261,16 +118,20 @@ class _Link:
             data = self._outgoing.next()
             if data is None:
                 return
+            if not self._machine.is_linked:
+                raise Violation(f"a frame goes up while the device is {self._machine.state}")
             up.send(data)
 
     # Reading
 
     def receive(self, data: bytes) -> None:
         """A frame came."""
+        now = self._device.world.now
+        self._machine.heard(now)
         frame = decode_from_relay(data)
         match frame:
             case frames.Pong():
-                self.ponged = True
+                self._machine.ponged(frame.number, now)
                 return
             case frames.Joined():
                 room = self._answer_to(frame.request)

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
+from collab.protocol.connection_state import Answer
 from tests.simulation.world import World
 
 LOST: Final = 0  # the close code of a connection that ended without one
@@ -147,11 +148,12 @@ class Network:
         self._wires: dict[int, Wire] = {}  # the newest of each device
         self._blocked: set[tuple[int, str]] = set()
         self._flaps: Counter[int] = Counter()
+        self._portals: set[int] = set()  # devices for which somebody else answers
         self.accept: Callable[[Wire], object] | None = None  # the relay, while it is up
 
     def connect(self, device: int) -> Wire | None:
         """A new connection of ``device``; None while nobody listens."""
-        if self.accept is None:
+        if self.accept is None or device in self._portals:
             return None
         latency = self._latency * self._world.rng.choice([0.5, 1, 1, 4])
         wire = self._wires[device] = Wire(self._world, latency, self._window)
@@ -165,6 +167,25 @@ class Network:
             )
             self._world.after(lasts, lambda: wire.cut(0.0))
         return wire
+
+    def probe(self, device: int) -> Answer | None:
+        """Who answers a probe of ``device``; None: nobody says anything, not even no."""
+        if device in self._portals:
+            return Answer.STRANGER
+        if {(device, "up"), (device, "down")} & self._blocked:
+            return None
+        return Answer.NOTHING if self.accept is None else Answer.RELAY
+
+    def stand_between(self, device: int) -> None:
+        """From now on somebody else answers ``device``; what is open is cut."""
+        self._portals.add(device)
+        wire = self._wires.get(device)
+        if wire is not None:
+            wire.cut(self._world.rng.choice((0.0, 10.0)))
+
+    def let_through(self, device: int) -> None:
+        """The user has logged in."""
+        self._portals.discard(device)
 
     def wire(self, device: int) -> Wire | None:
         """The newest connection of ``device``."""
@@ -191,5 +212,6 @@ class Network:
     def heal(self) -> None:
         """Everything moves."""
         self._flaps.clear()
+        self._portals.clear()
         for device, direction in sorted(self._blocked):
             self.unblock(device, direction)

@@ -17,6 +17,9 @@ FAULTS: Final = (
     "half_open",  # the device knows that it is lost, the relay for long does not
     "partition",  # one direction of one device's traffic, or both, stand still
     "flap",  # a device's next connections are lost soon after they were made
+    "portal",  # somebody else answers for the relay
+    "sleep",  # a device's program is suspended, and resumes, or has a moment now and then
+    "hint",  # the system tells a device something of the network, true or not
     "away",  # a device has no network; people work, its program may be closed or killed
     "kill",  # a device's program dies and is started again
     "crash",  # the relay dies and is started again

@@ -27,6 +27,7 @@ def test_after_any_history_of_faults_everybody_agrees_and_nothing_acked_is_lost(
         "writer waited at the bound", "room evicted", "room refused for now", "room deleted",
         "joining of a deleted room", "update that the relay has",
         "update before one that it builds on", "device id renewed",
+        "probe: stranger", "probe: relay", "probe: nothing", "probe: no answer",
         *(f"fault: {fault}" for fault in FAULTS),
     ):  # fmt: skip
         assert happened[what] >= 10, f"hardly any history exercised: {what}"
