@@ -1,5 +1,7 @@
 """Offline-first collaboration: shared documents and chat, on this device's disk first."""
 
+from collab.background import SyncReport
+from collab.capabilities import Availability, Capability
 from collab.chat import Chat
 from collab.chat_events import (
     ChatEvent,
@@ -53,10 +55,12 @@ from collab.events import (
     StatusChanged,
     Subscription,
 )
+from collab.hints import HintSource
 from collab.history import History
 from collab.link import ConnectionSettings
 from collab.members import Members
 from collab.message import Message
+from collab.progress import Progress, RoomState
 from collab.protocol.gaps import Gap
 from collab.protocol.members import Member, Role
 from collab.protocol.message_state import MessageState, MessageVerdict
@@ -69,10 +73,12 @@ from collab.text import RelativePosition, Text, TextChanged
 from collab.undo import Undo
 
 __all__ = [
+    "Availability",
     "BadFrame",
     "BadMessage",
     "BadUpdate",
     "Broadcast",
+    "Capability",
     "Chat",
     "ChatEvent",
     "Client",
@@ -87,6 +93,7 @@ __all__ = [
     "Failed",
     "Gap",
     "GapsChanged",
+    "HintSource",
     "History",
     "HistoryReplaced",
     "IdConflict",
@@ -110,6 +117,7 @@ __all__ = [
     "OfflineError",
     "OutboxCaps",
     "OutboxFull",
+    "Progress",
     "ReadOnly",
     "ReceiptsChanged",
     "Recovered",
@@ -122,6 +130,7 @@ __all__ = [
     "Room",
     "RoomEvent",
     "RoomReplaced",
+    "RoomState",
     "State",
     "Status",
     "StatusChanged",
@@ -129,6 +138,7 @@ __all__ = [
     "StoreLocked",
     "StoreRolledBack",
     "Subscription",
+    "SyncReport",
     "Template",
     "Text",
     "TextChanged",

@@ -11,15 +11,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from collab.background import SyncReport, suspend, sync_once
+from collab.capabilities import Capability, capabilities
 from collab.chat_events import StoreRolledBack
-from collab.connection import Connection, ConnectionStatus, Token
+from collab.connection import Connection, ConnectionStatus, State, Token
 from collab.crdt.engines import check_engine
 from collab.device import Device
-from collab.errors import Closed, CollabError, DiskFull, LocalError
+from collab.errors import Closed, CollabError, DiskFull, LocalError, OfflineError
+from collab.hints import HintSource, follow
 from collab.link import ConnectionSettings
 from collab.open_rooms import OpenRooms
-from collab.presence import Presence, check_state, renew_forever
+from collab.presence import check_state
 from collab.room import Room
+from collab.route import Route
 from collab.running_clock import RunningClock, keep_forever
 from collab.storage.copies import Copies
 from collab.storage.database import Database
@@ -50,6 +54,7 @@ def open(
     token: Token = None,
     user: Mapping[str, Any] | None = None,
     engine: str = "pycrdt",
+    hints: HintSource | None = None,
     settings: ClientSettings | None = None,
 ) -> Client:
     """A client on the store ``path`` (or ``":memory:"``): ``async with collab.open(...)``.
@@ -58,12 +63,14 @@ def open(
     ``token`` is a string or an (async) function, asked at every connection. ``user`` is what
     others see in presence; one that JSON cannot carry is refused at once. ``engine`` is "pycrdt"
     or "y-py" (Python 3.11 and 3.12; flat documents, no undo, no relative positions), the same file
-    may be opened with either. Entering raises :class:`StoreLocked`, :class:`StoreCorrupt`,
-    :class:`Unsupported` or :class:`DiskFull`; the file is then as it was.
+    may be opened with either. ``hints`` tells when networks come and go, such as
+    :class:`collab.hints_networkmanager.NetworkManagerHints`. Entering raises
+    :class:`StoreLocked`, :class:`StoreCorrupt`, :class:`Unsupported` or :class:`DiskFull`; the
+    file is then as it was.
     """
     return Client(
-        path, relay=relay, token=token, user=user, engine=engine, settings=settings
-    )  # fmt: skip
+        path, relay=relay, token=token, user=user, engine=engine, hints=hints, settings=settings
+    )
 
 
 class Client:
@@ -81,22 +88,20 @@ class Client:
         token: Token,
         user: Mapping[str, Any] | None,
         engine: str,
+        hints: HintSource | None,
         settings: ClientSettings | None,
     ) -> None:
         check_engine(engine)
-        if relay is not None and not relay.startswith(("ws://", "wss://")):
-            raise LocalError(
-                f"A relay's address begins with ws:// or wss://, and {relay!r} does not. "
-                f"Nothing was opened."
-            )
         if user is not None:
             check_state({"user": dict(user)})
         self.user = user
         self._engine = engine
         self._path = path
-        self._relay = relay
         self._token = token
+        self._hints = hints
         self._settings = settings or ClientSettings()
+        way = self._settings.connection
+        self._route = None if relay is None else Route(relay, proxy=way.proxy, tls=way.tls)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -108,7 +113,9 @@ class Client:
         self._rooms: OpenRooms
         self._device: Device
         self._saving: asyncio.Task[None]
+        self._keeping: asyncio.Task[None]
         self._connection: Connection | None = None
+        self._one_moment = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -156,11 +163,11 @@ class Client:
         self._rooms = OpenRooms(self._device, Copies(self._database), check=self._check)
         self._saving = asyncio.create_task(self._saver.run(), name="collab saver")
         self._saving.add_done_callback(self._saver_ended)
-        self._run(keep_forever(clock, messages.move_clock))
-        if self._relay is None:
+        self._keep_clock()
+        if self._route is None:
             return
         self._connection = Connection(
-            self._relay,
+            self._route,
             device_id=device_id,
             token=self._token,
             settings=self._settings.connection,
@@ -169,8 +176,10 @@ class Client:
             rooms=self._rooms.syncs,
         )
         self._device.uplink = self._connection
+        self._connection.observe(self._slept_or_woke)
         self._run(self._connection.run())
-        self._run(renew_forever(self._presences))
+        if self._hints is not None:
+            self._run(follow(self._hints, self.network_hint))
 
     async def close(self) -> None:
         """Save what waits, then close the connection and the store. May be called twice.
@@ -239,11 +248,63 @@ class Client:
             raise LocalError("No relay is configured, so there is no connection to observe.")
         return self._connection.observe(callback)
 
+    def capabilities(self) -> dict[str, Capability]:
+        """Each feature, how much of it there is in the present state, and why."""
+        self._check()
+        return capabilities(None if self._connection is None else self._connection.status.state)
+
     def connect(self) -> None:
-        """Try to connect now: the user's act. It ends a wait, and leaves ``failed``."""
+        """Try to connect now: the user's act. It ends a wait, ``suspended`` and ``failed``."""
         self._check()
         if self._connection is not None:
             self._connection.retry()
+
+    def portal_done(self) -> None:
+        """The user has logged in to the network: look now whether the relay answers."""
+        self.connect()
+
+    def use_token(self, token: Token) -> None:
+        """From the next connection on, this token. After ``failed`` that is now."""
+        self._check()
+        self._token = token
+        if self._connection is not None:
+            self._connection.use_token(token)
+
+    def network_hint(self, up: bool) -> None:
+        """The system says whether there is a network. It begins an attempt or a check, no more."""
+        self._check()
+        if self._connection is not None:
+            self._connection.hint(up=up)
+
+    async def suspend(self, *, deadline: float = 5.0) -> None:
+        """The program goes to sleep: save, close the connection, stop every timer.
+
+        Done within ``deadline`` seconds. Raises what the disk says, or TimeoutError, if some edits
+        are not saved by then: the connection is closed all the same, and the disk is tried again.
+        """
+        self._check()
+        await suspend(self, self._connection, deadline)
+
+    def resume(self) -> None:
+        """The program is in the foreground again: connect, or see whether what is open lives."""
+        self._check()
+        if self._connection is not None:
+            self._connection.resume()
+
+    async def sync_once(self, *, deadline: float = 25.0) -> SyncReport:
+        """Connect, send what waits, take what the relay has; back within ``deadline`` seconds.
+
+        For background tasks and push messages. A connection that was suspended is so again
+        afterwards. May be called at any time, twice, and be killed in the middle: what waits is on
+        the disk. Raises :class:`OfflineError` when no relay is configured.
+        """
+        self._check()
+        if self._connection is None:
+            raise OfflineError(
+                "No relay is configured, so nothing can be synced. Edits are saved on this device; "
+                "pass relay=… to collab.open."
+            )
+        return await sync_once(self, self._connection, deadline)
 
     def call_soon(self, fn: Callable[[], object]) -> None:
         """Run ``fn`` on the client's event loop; may be called from any thread."""
@@ -272,11 +333,29 @@ class Client:
             )
         return device_id
 
-    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _slept_or_woke(self, status: ConnectionStatus) -> None:
+        """While the connection is suspended nothing else has a timer either."""
+        is_asleep = status.state is State.SUSPENDED
+        if is_asleep is self._device.is_asleep:
+            return
+        self._device.is_asleep = is_asleep
+        if is_asleep:
+            self._keeping.cancel()
+        else:
+            self._keep_clock()
+        for room in self._rooms.all():
+            room._chat.look()
+
+    def _keep_clock(self) -> None:
+        device = self._device
+        self._keeping = self._run(keep_forever(device.clock, device.messages.move_clock))
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Own a task until it ends or the client does."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -288,9 +367,6 @@ class Client:
     def _saver_ended(self, task: asyncio.Task[None]) -> None:
         if not self._closed and not task.cancelled() and task.exception() is not None:
             self._ended(task)
-
-    def _presences(self) -> list[Presence]:
-        return [room.presence for room in self._rooms.all()]
 
     def _disk(self, error: CollabError | None) -> None:
         for room in self._rooms.all():

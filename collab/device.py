@@ -54,7 +54,8 @@ class Uplink(Protocol):
 class Device:
     """One client, as its rooms see it. ``uplink`` is None when no relay is configured.
 
-    ``run`` owns a task until it ends or the client does.
+    ``run`` owns a task until it ends or the client does. ``is_asleep``: the program has suspended
+    the connection, and no timer is to run.
     """
 
     documents: Documents
@@ -63,10 +64,11 @@ class Device:
     user: Mapping[str, Any] | None
     backoff: BackoffSettings
     call_soon: CallSoon
-    run: Callable[[Coroutine[Any, Any, Any]], None]
+    run: Callable[[Coroutine[Any, Any, Any]], object]
     messages: Messages
     clock: RunningClock
     retry_pauses_s: Sequence[float]
     outbox: OutboxCaps
     uplink: Uplink | None = None
+    is_asleep: bool = False
     requests: Iterator[int] = field(default_factory=lambda: count(1))  # numbers of calls

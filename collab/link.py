@@ -4,46 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TypeVar
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.typing import Subprotocol
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from collab import limits
 from collab.errors import BadFrame, RemoteError
+from collab.presence import Presence, renew_forever
 from collab.protocol import frames
-from collab.protocol.backoff import BackoffSettings
 from collab.protocol.codec import Reassembly, decode_from_relay, encode
+from collab.protocol.connection_state import Timers
 from collab.protocol.outgoing import Outgoing
+from collab.relay_socket import Lost, RelaySocket, opened
 from collab.room_sync import RoomSync
+from collab.route import Route
 
-__all__ = ["ConnectionSettings", "Link", "Lost", "linked"]
+__all__ = ["ConnectionSettings", "Link", "Lost", "greet", "linked"]
 
 E = TypeVar("E", bound=BaseException)
 
+_ON_THE_WAY: Final = 0  # the number of a PING between two pieces; those of the machine are above
+
 
 @dataclass(frozen=True, slots=True)
-class ConnectionSettings:
-    """Times are seconds."""
+class ConnectionSettings(Timers):
+    """How a device keeps its connection; times are seconds, see :class:`Timers`.
 
-    connect_timeout_s: float = 10.0
-    ping_s: float = 25.0
-    silence_s: float = 10.0
-    backoff: BackoffSettings = field(default_factory=BackoffSettings)
+    ``proxy`` is the ``http://`` address of a proxy for the WebSocket and the probe; the
+    environment's proxies are never used. ``tls`` replaces the system's certificates and rules.
+    """
 
-
-class Lost(Exception):
-    """This attempt is over: the reason, and the relay's close code if it gave one."""
-
-    def __init__(self, reason: str, code: int | None = None) -> None:
-        super().__init__(reason)
-        self.code = code
+    proxy: str | None = None
+    tls: ssl.SSLContext | None = None
 
 
 class Link:
@@ -56,15 +52,16 @@ class Link:
 
     def __init__(
         self,
-        socket: ClientConnection,
+        socket: RelaySocket,
         welcome: frames.Welcome,
-        settings: ConnectionSettings,
         rooms: Callable[[], list[RoomSync]],
+        on_pong: Callable[[int], object],
     ) -> None:
         self._socket = socket
         self._generation = welcome.generation
-        self._settings = settings
         self._rooms = rooms
+        self._on_pong = on_pong
+        self._sent_since_ping = 0
         self._outgoing = Outgoing()
         self._reassembly = Reassembly(decode_from_relay)
         self._requests = 0
@@ -75,8 +72,8 @@ class Link:
         self._open: dict[str, RoomSync] = {}
         self._in_order: dict[str, deque[bytes]] = {}  # JOIN and LEAVE of a name
         self._tasks: asyncio.TaskGroup | None = None
-        self._ponged = asyncio.Event()
         self.wake = asyncio.Event()
+        self.is_busy = False  # with a frame that came: what comes after it waits
 
     async def run(self) -> None:
         """Speak until the socket or the relay ends it."""
@@ -85,10 +82,8 @@ class Link:
                 self._tasks = tasks
                 self._join_all()
                 tasks.create_task(self._write())
-                tasks.create_task(self._ping())
+                tasks.create_task(renew_forever(self._presences))
                 await self._read()
-        except* ConnectionClosed as group:
-            raise _lost(_first(group)) from None
         except* (RemoteError, Lost, OSError) as group:
             raise _first(group) from None
 
@@ -98,6 +93,9 @@ class Link:
         # Not in run(): its frame lives as long as the socket, and would keep the last room alive.
         for room in self._rooms():
             self.start_join(room)
+
+    def _presences(self) -> list[Presence]:
+        return [room.presence for room in self._rooms()]
 
     def start_join(self, room: RoomSync) -> None:
         """Join ``room``; it may take a moment to know what its replica contains."""
@@ -185,16 +183,26 @@ class Link:
 
     async def _read(self) -> None:
         while True:
-            frame: frames.Frame | None = decode_from_relay(await _receive(self._socket))
+            data = await self._socket.receive()
+            self.is_busy = True
+            frame: frames.Frame | None = decode_from_relay(data)
             if isinstance(frame, frames.Part):
-                frame = self._reassembly.add(frame)
+                frame = self._take_part(frame)
             if frame is not None:
                 await self._handle(frame)
+            self.is_busy = False
+
+    def _take_part(self, part: frames.Part) -> frames.Frame | None:
+        whole = self._reassembly.add(part)
+        arriving = self._reassembly.arriving(part.stream) if whole is None else None
+        if arriving is not None and (room := self._channels.get(arriving[0])) is not None:
+            room.arriving(*arriving[1:])
+        return whole
 
     async def _handle(self, frame: frames.Frame) -> None:
         match frame:
             case frames.Pong():
-                self._ponged.set()
+                self._on_pong(frame.number)
             case frames.Joined():
                 room = self._answer_to(frame.request)
                 if room is None or room.is_stopped:
@@ -262,60 +270,48 @@ class Link:
             self.wake.clear()
             while (data := self._outgoing.next()) is not None:
                 await self._socket.send(data)
+                self._sent_since_ping += len(data)
+                if self._sent_since_ping >= limits.PART_BYTES:
+                    # On a thin line the next real PING waits behind megabytes in the system's
+                    # buffers. The answers to these show meanwhile that they drain.
+                    self.ping(_ON_THE_WAY)
             await self.wake.wait()
 
-    async def _ping(self) -> None:
-        number = 0
-        while True:
-            await asyncio.sleep(self._settings.ping_s)
-            number += 1
-            self._ponged.clear()
-            self.send(frames.Ping(number))
-            try:
-                async with asyncio.timeout(self._settings.silence_s):
-                    await self._ponged.wait()
-            except TimeoutError:
-                raise Lost("the relay stopped answering") from None
+    def ping(self, number: int) -> None:
+        """Ask the relay's application for a sign of life."""
+        self._sent_since_ping = 0
+        self.send(frames.Ping(number))
+
+    def abort(self) -> None:
+        """Leave without a goodbye."""
+        self._socket.abort()
 
 
 @asynccontextmanager
 async def linked(
-    url: str, hello: frames.Hello, settings: ConnectionSettings, rooms: Callable[[], list[RoomSync]]
+    route: Route,
+    hello: frames.Hello,
+    rooms: Callable[[], list[RoomSync]],
+    *,
+    on_bytes: Callable[[], object],
+    on_pong: Callable[[int], object],
 ) -> AsyncIterator[Link]:
-    """A socket on which the relay has answered ``hello`` with its nonce. Raises :class:`Lost`."""
-    try:
-        async with asyncio.timeout(settings.connect_timeout_s):
-            socket = await connect(
-                url,
-                subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
-                compression=None,
-                max_size=limits.MAX_FRAME_BYTES,
-                ping_interval=None,
-                open_timeout=None,
-                close_timeout=2,
-                user_agent_header=None,
-            )
-    except (OSError, WebSocketException, TimeoutError) as error:
-        raise Lost(f"{type(error).__name__}: {error}".rstrip(": ")) from error
-    try:
-        async with asyncio.timeout(settings.connect_timeout_s):
-            await socket.send(encode(hello))
-            welcome = decode_from_relay(await _receive(socket))
-        if not isinstance(welcome, frames.Welcome) or welcome.nonce != hello.nonce:
-            raise BadFrame("the relay did not echo this attempt's nonce")
-        yield Link(socket, welcome, settings, rooms)
-    except ConnectionClosed as closed:
-        raise _lost(closed) from None
-    except TimeoutError:
-        raise Lost("the relay did not answer in time") from None
-    finally:
-        await socket.close()
+    """A socket on which the relay has answered ``hello`` with its nonce. Raises :class:`Lost`.
+
+    ``on_bytes`` is called whenever bytes come, ``on_pong`` with the number of a PONG. The caller
+    bounds the time.
+    """
+    async with opened(route, on_bytes) as socket:
+        yield Link(socket, await greet(socket, hello), rooms, on_pong)
 
 
-def _lost(closed: ConnectionClosed) -> Lost:
-    if closed.rcvd is not None:
-        return Lost(closed.rcvd.reason or f"closed with {closed.rcvd.code}", closed.rcvd.code)
-    return Lost("the connection was cut")
+async def greet(socket: RelaySocket, hello: frames.Hello) -> frames.Welcome:
+    """Send ``hello``; the relay's WELCOME. Raises :class:`BadFrame` if it is not the relay's."""
+    await socket.send(encode(hello))
+    welcome = decode_from_relay(await socket.receive())
+    if not isinstance(welcome, frames.Welcome) or welcome.nonce != hello.nonce:
+        raise BadFrame("what answered did not echo this attempt's nonce: it is not the relay")
+    return welcome
 
 
 def _first(group: BaseExceptionGroup[E]) -> E:
@@ -323,10 +319,3 @@ def _first(group: BaseExceptionGroup[E]) -> E:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-async def _receive(socket: ClientConnection) -> bytes:
-    data = await socket.recv()
-    if not isinstance(data, bytes):
-        raise BadFrame("frames are binary")
-    return data

@@ -39,6 +39,7 @@ class OpenRooms:
         self._check = check
         self._open: dict[str, Room] = {}
         self._staged: dict[str, Room] = {}
+        self._borrowed: set[str] = set()  # open, and no program has asked for them
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def all(self) -> list[Room]:
@@ -63,6 +64,7 @@ class OpenRooms:
         _check_name(name)
         async with self.lock(name):
             self._check()
+            self._borrowed.discard(name)
             room = self._open.get(name)
             if room is not None:
                 if template is not None:
@@ -123,6 +125,30 @@ class OpenRooms:
                 raise _is_taken(name, "has content on this device")
             return self._enter(await self._load(row, name))
 
+    # --- for ``background`` ----------------------------------------------------------------------
+
+    async def borrow(self, name: str) -> Room | None:
+        """The room of this name. One that is not open is opened until ``give_back``.
+
+        None if it was forgotten.
+        """
+        async with self.lock(name):
+            self._check()
+            room = self._open.get(name)
+            if room is not None:
+                return room
+            row = await self._device.documents.find(name)
+            if row is None:
+                return None
+            room = await self._load(row, name)
+            self._borrowed.add(name)
+            return self._enter(room)
+
+    def give_back(self, name: str) -> None:
+        """Close the room of this name, unless a program has asked for it since it was borrowed."""
+        if name in self._borrowed:
+            self._open[name]._end()  # what is queued is still saved
+
     # --- for ``discarding`` ----------------------------------------------------------------------
 
     async def stage(self, room: Room) -> Room:
@@ -175,6 +201,8 @@ class OpenRooms:
 
     def ended(self, room: Room) -> None:
         """A room was closed."""
+        if self._open.get(room.name) is room:
+            self._borrowed.discard(room.name)
         for rooms in (self._open, self._staged):
             if rooms.get(room.name) is room:
                 del rooms[room.name]

@@ -24,6 +24,7 @@ from collab.events import RoomEvent, Stream, Subscription
 from collab.local_room import LocalRoom
 from collab.members import Members
 from collab.presence import Presence
+from collab.progress import Progress, RoomState
 from collab.protocol.gaps import Gap
 from collab.room_chat import RoomChat
 from collab.room_live import Broadcast
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 class Status:
     """How a room stands. Times are seconds since the epoch of ``time.time``.
 
+    ``state`` is this room's own, whatever others are in; ``progress`` is how far it has caught up
+    since the relay opened it, None while it is not open there.
     ``pending_updates`` counts saved local updates that the relay has not acked; a run of
     keystrokes may be one. ``pending_messages`` counts messages that the relay has not decided,
     ``gaps`` are those that are not on this device. ``refused`` says why the relay refuses this
@@ -50,6 +53,8 @@ class Status:
     this room failed.
     """
 
+    state: RoomState
+    progress: Progress | None
     saved: bool
     synced: bool
     pending_updates: int
@@ -128,6 +133,8 @@ class Room:
         machine, refusal = self._sync.machine, self._sync.machine.refusal
         saved = self._local.is_saved
         return Status(
+            state=self._sync.state,
+            progress=self._sync.progress,
             saved=saved,
             synced=saved and self._sync.is_level,
             pending_updates=machine.pending_updates,

@@ -107,7 +107,17 @@ class RoomChat:
     @property
     def is_settled(self) -> bool:
         """Whether nobody has to wait for it: it has caught up, or cannot."""
-        return self.machine.is_caught_up or self._ledger.closed
+        return self.machine.is_caught_up or self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes or goes any more: the room was closed, or its chat failed."""
+        return self._finishing or self._ledger.closed
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the relay knows how far this device and its user are."""
+        return self.machine.is_told
 
     @property
     def has_content(self) -> bool:
@@ -149,7 +159,21 @@ class RoomChat:
 
     def next_frame(self) -> frames.Frame | None:
         """The next frame of this chat, or None."""
-        return None if self._closed else self.machine.next_frame(self._now())
+        if self._closed:
+            return None
+        frame = self.machine.next_frame(self._now())
+        if isinstance(frame, frames.Mark):
+            asyncio.get_running_loop().call_soon(self.on_change)
+        return frame
+
+    def look(self) -> None:
+        """The program fell asleep or woke up: see what is due, and set the timer or none."""
+        if not self._closed:
+            self._tick()
+
+    async def flush(self) -> None:
+        """Return when all that was decided is on the disk, or the disk takes nothing now."""
+        await self._ledger.flush()
 
     # For the program
 
@@ -386,7 +410,8 @@ class RoomChat:
             self._timer.cancel()
             self._timer = None
         now = self._now()
-        deadline = None if self._closed else self.machine.deadline(now)
+        is_still = self._closed or self._device.is_asleep
+        deadline = None if is_still else self.machine.deadline(now)
         if deadline is not None:
             delay_s = min((deadline - now) / 1000, _LOOK_AGAIN_S)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)

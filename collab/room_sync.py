@@ -14,6 +14,7 @@ from collab.errors import BadUpdate, CollabError, Rejected, RoomReplaced, Unsupp
 from collab.events import Failed, RelayRolledBack, StatusChanged
 from collab.local_room import LocalRoom
 from collab.presence import Presence
+from collab.progress import Progress, ProgressMeter, RoomState, room_state
 from collab.protocol import document_sync as ds
 from collab.protocol import frames
 from collab.protocol.backoff import Backoff
@@ -55,6 +56,7 @@ class RoomSync:
         )
         self.chat: Final = chat
         self.live: Final = RoomLive(device, name)
+        self._meter = ProgressMeter()
         self._device = device
         self._local = local
         self._is_aside = False
@@ -78,7 +80,24 @@ class RoomSync:
         caught_up = self.machine.is_caught_up and self.chat.is_settled
         return caught_up or self.is_stopped or self.error is not None
 
+    @property
+    def state(self) -> RoomState:
+        """Where this room is."""
+        return room_state(
+            self.machine, self.chat.machine, is_denied=isinstance(self.error, Rejected)
+        )
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it has caught up; None while it is not open at the relay."""
+        return self._meter.measure(self.machine, self.chat.machine)
+
     # For the connection
+
+    def arriving(self, so_far: int, total: int) -> None:
+        """So many bytes of a large frame are here."""
+        self._meter.received(so_far, total)
+        self._local.observers.emit(StatusChanged())
 
     async def prepare(self) -> bool:
         """Know what the replica contains, before the first join; False if it cannot be joined."""
@@ -130,6 +149,7 @@ class RoomSync:
                 decode_state_vector(frame.state_vector)
                 self.error = None
                 self._carry_out(machine.joined(frame, generation, unsaved=self._has_unsaved))
+                self._meter.joined(machine, self.chat.machine, frame.head, good=frame.good)
                 if machine.phase is Phase.OPEN:
                     self.chat.joined(frame.channel, generation)
                     self.live.joined(frame.channel, machine.access)
@@ -231,8 +251,10 @@ class RoomSync:
             self._wake()
 
     def _changed(self) -> None:
-        if self.is_level and self._local.is_saved:
-            self.last_synced = time.time()
+        if self.is_level:
+            self._meter.level()
+            if self._local.is_saved:
+                self.last_synced = time.time()
         if self._device.uplink is not None:
             self._device.uplink.levels()
 

@@ -190,9 +190,19 @@ async def stay(path: str, url: str) -> None:
         await asyncio.Event().wait()
 
 
+async def moment(path: str, url: str) -> None:
+    """One bounded moment of sync, and the next, until killed."""
+    async with collab.open(path, relay=url, settings=QUICK) as client:
+        await client.suspend()
+        say("begins")
+        while True:
+            await client.sync_once(deadline=1.0)
+            await asyncio.sleep(0.01)
+
+
 PROGRAMS: dict[str, Callable[..., Awaitable[None]]] = {
     program.__name__: program
-    for program in (edit, compact, starve, starve_chat, reconnect_while_full, stay)
+    for program in (edit, compact, starve, starve_chat, reconnect_while_full, stay, moment)
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -18,6 +20,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
 import collab
@@ -40,7 +43,9 @@ TIMEOUT_S = 20.0
 SUBPROTOCOL = Subprotocol(frames.SUBPROTOCOL)
 QUICK = collab.ClientSettings(
     connection=collab.ConnectionSettings(
-        backoff=BackoffSettings(base_s=0.02, cap_s=0.05, attempts_per_hour=1_000_000)
+        captive_first_s=0.05,
+        captive_cap_s=0.1,
+        backoff=BackoffSettings(base_s=0.02, cap_s=0.05, attempts_per_hour=1_000_000),
     ),
     retry_pauses_s=(0.01,),
 )
@@ -305,6 +310,8 @@ class ScriptedRelay:
 
     def __init__(self) -> None:
         self.url = ""
+        self.probes = 0
+        self.answers_probes = True
         self.visits: asyncio.Queue[Speaker] = asyncio.Queue()
         self.attempts = 0
         self._server: Server
@@ -319,6 +326,7 @@ class ScriptedRelay:
             max_size=limits.MAX_FRAME_BYTES,
             ping_interval=None,
             close_timeout=2,
+            process_request=self._probed,
         )
         port = next(iter(self._server.sockets)).getsockname()[1]
         self.url = f"ws://127.0.0.1:{port}"
@@ -327,6 +335,16 @@ class ScriptedRelay:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         await self._server.wait_closed()
+
+    def _probed(self, connection: ServerConnection, request: Request) -> Response | None:
+        path, _, nonce = request.path.partition("?nonce=")
+        if path != "/probe":
+            return None
+        self.probes += 1
+        if not self.answers_probes:
+            return connection.respond(HTTPStatus.NOT_FOUND, "nothing here")
+        answer = {"nonce": nonce, "relay": "72" * 16, "protocol": frames.VERSION}
+        return connection.respond(HTTPStatus.OK, json.dumps(answer))
 
     async def _visit(self, socket: ServerConnection) -> None:
         self.attempts += 1

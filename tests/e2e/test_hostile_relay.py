@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 import collab
 from collab.protocol import frames
@@ -119,12 +120,32 @@ def test_nothing_goes_to_who_does_not_echo_the_nonce(greeting: bytes | str) -> N
                 assert visit.passed == []  # HELLO, and nothing after it
             assert {status.state for status in states} == {
                 collab.State.CONNECTING,
+                collab.State.PROBING,
                 collab.State.OFFLINE,
             }
             assert room.status.pending_updates == 1
             # The real one comes back.
             visit = await relay.welcomed()
             await visit.expect(frames.Join)
+
+    run(main())
+
+
+def test_who_takes_the_websocket_and_not_the_protocol_is_told_nothing() -> None:
+    told: list[object] = []
+
+    async def take(socket: ServerConnection) -> None:
+        async for message in socket:
+            told.append(message)
+
+    async def main() -> None:
+        async with serve(take, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with collab.open(
+                ":memory:", relay=f"ws://127.0.0.1:{port}", token="secret", settings=QUICK
+            ) as client:
+                await until(lambda: client.connection.state is collab.State.CAPTIVE)  # type: ignore[union-attr]
+        assert told == []
 
     run(main())
 

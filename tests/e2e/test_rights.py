@@ -101,7 +101,7 @@ def test_a_token_that_is_none_ends_in_failed_with_the_reason(tmp_path: Path, tok
             collab.open(":memory:", relay=url, token=lambda: token, settings=QUICK) as client,
         ):  # fmt: skip
             room = await client.room("notes")
-            with pytest.raises(collab.Rejected, match="a token is a string"):
+            with pytest.raises(collab.Rejected, match="A token is a string"):
                 await room.wait_synced(20)
             assert not house.asked
 
