@@ -336,7 +336,7 @@ class Client:
     def _slept_or_woke(self, status: ConnectionStatus) -> None:
         """While the connection is suspended nothing else has a timer either."""
         is_asleep = status.state is State.SUSPENDED
-        if is_asleep is self._device.is_asleep:
+        if self._closed or is_asleep is self._device.is_asleep:
             return
         self._device.is_asleep = is_asleep
         if is_asleep:

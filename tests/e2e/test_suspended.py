@@ -455,6 +455,24 @@ def test_a_room_that_the_program_opens_during_a_moment_stays_open(tmp_path: Path
     run(main())
 
 
+def test_a_room_that_is_forgotten_during_a_moment_does_not_come_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path / "relay") as (url, _), proxy(url) as wire:
+            async with collab.open(tmp_path / "a.db", settings=QUICK) as client:
+                await (await client.room("notes")).chat.send("gone with it")
+            wire.delay_s = 0.05
+            async with collab.open(tmp_path / "a.db", relay=wire.url, settings=QUICK) as client:
+                await client.suspend()
+                moment = asyncio.create_task(client.sync_once())
+                await until(lambda: client._rooms.all() != [])
+                await client.forget("notes")
+                assert (await moment).rooms_level == 0
+                assert await client._rooms.borrow("notes") is None  # nor later
+                assert await client.rooms() == []
+
+    run(main())
+
+
 def test_a_moment_that_is_refused_for_good_says_so_at_once(tmp_path: Path) -> None:
     async def nobody(_token: object, _request: object) -> None:
         return None
