@@ -215,8 +215,8 @@ def test_messages_that_waited_go_up_with_progress_by_what_is_decided() -> None:
             visit.chats = True
             await visit.send(joined(await visit.expect(frames.Join)))
             await visit.send(frames.Difference(7, 0, b"\0\0"))
-            await visit.send(entered(await visit.expect(frames.Enter)))
-            await visit.send(frames.Ack(7, (await visit.expect(frames.Offer)).number, 0))
+            enter, offer = await visit.expect(frames.Enter), await visit.expect(frames.Offer)
+            await visit.send(frames.Ack(7, offer.number, 0), entered(enter))
             await until(lambda: room.status.progress == collab.Progress(2000, 3000))
             for seq in range(1, 5):
                 sent = await visit.expect(frames.Send)
