@@ -159,11 +159,9 @@ def status(
 @app.command()
 def doctor(
     url: Annotated[str, typer.Argument(help="The relay's address, such as wss://relay.example.")],
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="COLLAB_TOKEN", show_envvar=True, help="To see whether the relay takes it."
-        ),
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with a token, to see whether it is taken. Or set COLLAB_TOKEN."),
     ] = None,
     proxy: Annotated[
         str | None, typer.Option(help="An http:// proxy on the way, as the program uses it.")
@@ -177,11 +175,15 @@ def doctor(
     Exit status 0: it connects. 1: it does not.
     """
     import asyncio
+    import os
 
     from collab.doctor import Outcome, examine
+    from collab.terminal.places import token_source
 
     looks = {Outcome.GOOD: "green", Outcome.LOOK: "yellow", Outcome.BAD: "red"}
     screen = Console(highlight=False)
+    source = token_source(os.environ, token_file)
+    token = source() if callable(source) else source
 
     async def tell() -> bool:
         well = True

@@ -231,8 +231,8 @@ class _Examination:
         meaning = meaning_of(lost.code)
         if meaning is Meaning.TOKEN and self._token is None:
             return Outcome.LOOK, (
-                "The relay answers, and wants a token. Give one with --token, or in the variable "
-                "COLLAB_TOKEN, to try that too."
+                "The relay answers, and wants a token. Give one with --token-file, or in the "
+                "variable COLLAB_TOKEN, to try that too."
             )
         if meaning is Meaning.TOKEN:
             return Outcome.BAD, (

@@ -93,7 +93,7 @@ class Plain:
     def connected(self, status: ConnectionStatus) -> None:
         """See Watcher."""
         said = f"{status.state}: {status.reason}" if status.state is not State.LIVE else "online"
-        if status.state not in (State.CONNECTING, State.SYNCING):
+        if status.state not in (State.CONNECTING, State.PROBING, State.SYNCING):
             if said != self._said_of_connection:  # not each attempt that fails as the last one did
                 why = wording.trouble(status)
                 said_now = wording.connection(status, time.time())

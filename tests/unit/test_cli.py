@@ -124,6 +124,19 @@ def test_help_explains(
     assert "Usage: collab" in capsys.readouterr().out
 
 
+def test_doctor_tries_a_token_of_a_file_and_says_which_file_it_cannot_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    missing = tmp_path / "no token"
+    monkeypatch.setattr(
+        sys, "argv", ["collab", "doctor", "ws://127.0.0.1:9", "--token-file", str(missing)]
+    )
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert str(missing) in capsys.readouterr().err.replace("\n", "")
+
+
 def test_doctor_says_step_by_step_how_it_is_and_ends_with_a_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], relay: tuple[Path, str]
 ) -> None:

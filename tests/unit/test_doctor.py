@@ -177,7 +177,7 @@ def test_a_token_is_asked_for_tried_and_its_refusal_explained(tmp_path: Path) ->
         ) as (url, _):
             found = await findings(url)
             assert found["WebSocket"].outcome is Outcome.LOOK
-            assert "--token" in found["WebSocket"].said
+            assert "--token-file" in found["WebSocket"].said
             assert list(found) == STEPS
             found = await findings(url, token="ada")
             assert found["WebSocket"].outcome is Outcome.GOOD
