@@ -73,7 +73,7 @@ def test_what_is_typed_offline_goes_from_queued_to_accepted_in_its_place(tmp_pat
     port = free_port()
     arguments = ["chat", "room", "--relay", f"ws://127.0.0.1:{port}"]
     with terminal(arguments, {"XDG_DATA_HOME": str(tmp_path / "share")}) as screen:
-        screen.shows(PROMPT, r"room · offline, next attempt in \d+ s · ConnectionRefused")
+        screen.shows(PROMPT, r"room · offline, next attempt in \d+ s · Nobody listens")
         screen.type("written without a network\r")
         screen.shows(r"you  written without a network  \[#1 queued\]", "1 to send")
         with relay(tmp_path / "relay", port):
