@@ -136,6 +136,12 @@ def test_the_features_do_what_the_table_says_while_live_and_away() -> None:
                 assert of(client, "receipts") == "queued"
                 await room.chat.mark_read()
                 assert room.chat.unread == 0
+                # broadcasts and calls: unavailable, and never queued
+                assert of(client, "broadcasts") == of(client, "calls to services") == "unavailable"
+                with pytest.raises(collab.OfflineError):
+                    await room.broadcast("hello?")
+                with pytest.raises(collab.OfflineError):
+                    await room.call("captions")
                 # presence: unavailable
                 assert of(client, "presence") == "unavailable"
                 assert not room.presence.others()
