@@ -15,8 +15,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)          ## Two programs share one room, offline and on, are killed, and come out identical.
 	$(BIN)/collab demo
 
-test: $(STAMP)          ## All tests.
-	$(BIN)/python -m pytest
+JOBS ?= 2
+test: $(STAMP)          ## All tests, in JOBS processes.
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 mutants: $(STAMP)       ## Relays and devices broken on purpose: after how many histories is each caught?
 	$(BIN)/python -m tests.simulation.mutants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -24,6 +25,12 @@ def need_node() -> None:
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     if missing:
         give_up(f"{' and '.join(missing)} missing: nothing is tried against stock Yjs")
+    with (HERE / "package.json").open() as alone:  # tests run in several processes
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        _install()
+
+
+def _install() -> None:
     if _STAMP.exists() and _STAMP.stat().st_mtime >= (HERE / "package-lock.json").stat().st_mtime:
         return
     command = ["npm", "ci", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"]
