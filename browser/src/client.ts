@@ -1,0 +1,435 @@
+/** One tab's view of one store: opens rooms, and leads the other tabs if it is the first. */
+
+import {
+  applyAwarenessUpdate,
+  encodeAwarenessUpdate,
+  removeAwarenessStates,
+} from "y-protocols/awareness";
+
+import { randomBytes, hex } from "./bytes.js";
+import { Chat } from "./chat.js";
+import { Clock } from "./clock.js";
+import { NOT_CONNECTED, type ConnectionStatus, type Token } from "./connection.js";
+import { BadArgument, Closed } from "./errors.js";
+import { Observers, type Unsubscribe } from "./events.js";
+import { Leader } from "./leader.js";
+import * as limits from "./limits.js";
+import type { Asked } from "./protocol/chatSync.js";
+import { isRoomName } from "./protocol/frames.js";
+import { Replica } from "./replica.js";
+import { Room } from "./room.js";
+import { NOT_JOINED, type RoomStanding } from "./roomSync.js";
+import { Database } from "./storage/database.js";
+import { Documents } from "./storage/documents.js";
+import { Hints, type Hint } from "./tabs/hints.js";
+import { Locks } from "./tabs/locks.js";
+
+const LOOK_EVERY_MS = 2_000;
+const ASK_TIMEOUT_MS = limits.FETCH_TIMEOUT_MS + 2_000;
+const OTHER_TAB = Symbol("presence from another tab");
+
+export interface Options {
+  /** Names the store of this device; one name, one store, shared by all tabs of this origin. */
+  readonly name: string;
+  /** The relay's address, `ws://…` or `wss://…`; without one everything stays on this device. */
+  readonly relay?: string;
+  readonly token?: Token;
+}
+
+/** What this browser promised about the store. `persistent`: not to be evicted under pressure. */
+export interface Storage {
+  readonly persistent: boolean;
+}
+
+/** Open the store. Throws {@link StorageUnavailable} where nothing can be kept. */
+export async function open(options: Options): Promise<Client> {
+  if (typeof options.name !== "string" || options.name === "") {
+    throw new BadArgument("A store needs a name. Nothing was opened.");
+  }
+  const relay = options.relay?.replace(/\/+$/, "");
+  if (relay !== undefined && !/^wss?:\/\/[^/]/.test(relay)) {
+    throw new BadArgument(
+      `A relay's address begins with ws:// or wss://; "${relay}" does not. Nothing was opened.`,
+    );
+  }
+  const store = `collab:${options.name}`;
+  const locks = new Locks(store);
+  const database = await Database.open(store);
+  const persistent = (await navigator.storage?.persist?.().catch(() => false)) ?? false;
+  return new Client(store, locks, database, { persistent }, relay, options.token ?? null);
+}
+
+/** A room in this tab, and how many need it: the program's room, and the leader. */
+interface Held {
+  readonly replica: Replica;
+  readonly chat: Chat;
+  users: number;
+}
+
+export class Client {
+  private readonly documents: Documents;
+  private readonly hints: Hints;
+  private readonly clock = new Clock();
+  private readonly asks = new Map<string, (isHere: boolean) => void>();
+  private readonly observers = new Observers<ConnectionStatus>();
+  private readonly held = new Map<string, Promise<Held>>();
+  private readonly rooms = new Map<string, Promise<Room>>();
+  private readonly releases = new Map<string, () => void>();
+  private readonly timer: ReturnType<typeof setInterval>;
+  private readonly pageHidden = (): void => this.sayGoodbye();
+  private readonly lookNow = (): void => this.look();
+  private standings: Readonly<Record<string, RoomStanding>> = {};
+  private told: ConnectionStatus = { ...NOT_CONNECTED, since: Date.now() };
+  private leader: Leader | null = null;
+  private isOffline = false;
+  private isClosed = false;
+
+  /** @internal Use {@link open}. */
+  constructor(
+    store: string,
+    private readonly locks: Locks,
+    private readonly database: Database,
+    readonly storage: Storage,
+    relay: string | undefined,
+    private readonly token: Token,
+  ) {
+    this.documents = new Documents(database);
+    this.hints = new Hints(store, (hint) => this.take(hint));
+    this.hints.post({ type: "ask" });
+    this.timer = setInterval(this.lookNow, LOOK_EVERY_MS);
+    addEventListener("pagehide", this.pageHidden);
+    addEventListener("online", this.lookNow);
+    addEventListener("focus", this.lookNow);
+    if (relay !== undefined) void locks.lead(() => this.lead(relay)).catch(reportError);
+  }
+
+  /** How the one connection of all tabs stands. */
+  get connection(): ConnectionStatus {
+    return this.told;
+  }
+
+  /** Whether this tab has the connection, for all of them. */
+  get isLeader(): boolean {
+    return this.leader !== null;
+  }
+
+  /** Call `callback(status)` whenever the connection's state changes. */
+  observe(callback: (status: ConnectionStatus) => void): Unsubscribe {
+    return this.observers.add(callback);
+  }
+
+  /** Open a room, from this device at once; no network is needed. */
+  async room(name: string): Promise<Room> {
+    this.check();
+    if (!isRoomName(name)) {
+      throw new BadArgument(
+        "A room's name has 1 to 255 bytes of UTF-8 and no control characters. Nothing was opened.",
+      );
+    }
+    const known = this.rooms.get(name);
+    if (known !== undefined) return known;
+    const opening = this.openRoom(name);
+    this.rooms.set(name, opening);
+    opening.catch(() => this.rooms.delete(name));
+    return opening;
+  }
+
+  /** The names of all rooms of this device. */
+  async roomNames(): Promise<string[]> {
+    this.check();
+    return (await this.documents.rooms()).map((row) => row.name);
+  }
+
+  /**
+   * Delete this device's copy of a room, with what was never sent. It must be open in no tab:
+   * otherwise this throws {@link BadArgument}, and nothing is deleted.
+   */
+  async forget(name: string): Promise<void> {
+    this.check();
+    if ((await this.locks.openRooms()).has(name)) {
+      throw new BadArgument(`The room "${name}" is open. Nothing was deleted. Close it first.`);
+    }
+    await this.leader?.look();
+    const row = (await this.documents.rooms()).find((one) => one.name === name);
+    if (row !== undefined) await this.documents.forget(row.id);
+  }
+
+  /** Try to connect now. */
+  connect(): void {
+    this.act("connect");
+  }
+
+  /** Stay away from the network, in all tabs, until `goOnline`. Everything goes on here. */
+  goOffline(): void {
+    this.act("offline");
+  }
+
+  goOnline(): void {
+    this.act("online");
+  }
+
+  /** Save everything and let go. */
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    for (const opening of [...this.rooms.values()]) {
+      const room = await opening.catch(() => null);
+      await room?.close();
+    }
+    this.isClosed = true;
+    clearInterval(this.timer);
+    removeEventListener("pagehide", this.pageHidden);
+    removeEventListener("online", this.lookNow);
+    removeEventListener("focus", this.lookNow);
+    this.leader?.end();
+    this.leader = null;
+    this.locks.close();
+    this.hints.close();
+    this.observers.clear();
+    this.database.close();
+  }
+
+  // Rooms
+
+  private async openRoom(name: string): Promise<Room> {
+    const { replica, chat } = await this.hold(name);
+    this.releases.set(name, await this.locks.open(name));
+    const room = new Room(name, replica, chat, {
+      standing: (of) => this.standings[of] ?? NOT_JOINED,
+      closed: () => this.closeRoom(name),
+    });
+    this.tell({ type: "rooms" });
+    return room;
+  }
+
+  private async closeRoom(name: string): Promise<void> {
+    this.rooms.delete(name);
+    this.releases.get(name)?.();
+    this.releases.delete(name);
+    const held = await this.held.get(name);
+    if (held !== undefined) this.goneFrom(held.replica, name);
+    this.letGo(name);
+    this.tell({ type: "rooms" });
+  }
+
+  private async hold(name: string): Promise<Held> {
+    let opening = this.held.get(name);
+    if (opening === undefined) {
+      opening = this.openReplica(name);
+      this.held.set(name, opening);
+      opening.catch(() => this.held.delete(name));
+    }
+    const held = await opening;
+    held.users += 1;
+    return held;
+  }
+
+  private letGo(name: string): void {
+    void this.held.get(name)?.then((held) => {
+      held.users -= 1;
+      if (held.users > 0) return;
+      this.held.delete(name);
+      held.replica.end();
+      held.chat.end();
+    });
+  }
+
+  private async openReplica(name: string): Promise<Held> {
+    const stored = await this.documents.create(name);
+    const replica = new Replica(stored.room, this.documents);
+    const chat = new Chat(this.database, stored.chat, {
+      clock: this.clock,
+      moved: () => this.hints.post({ type: "chat", room: stored.room.id }),
+      fetch: (asked) => this.fetch(name, asked),
+      isOpen: () => this.standings[name]?.isChatOpen ?? false,
+    });
+    await Promise.all([replica.catchUp(), chat.begin()]);
+    chat.watchers.add(() => replica.changes.wake());
+    replica.onMoved = () => this.hints.post({ type: "moved", room: replica.row.id });
+    replica.awareness.on(
+      "update",
+      (changes: { added: number[]; updated: number[]; removed: number[] }, origin: unknown) => {
+        if (origin !== "local") return; // of another tab, of the relay, or gone silent
+        const clients = [...changes.added, ...changes.updated, ...changes.removed];
+        const data = encodeAwarenessUpdate(replica.awareness, clients);
+        this.tell({ type: "presence", room: name, data, up: true });
+      },
+    );
+    return { replica, chat, users: 0 };
+  }
+
+  // The other tabs
+
+  /** Tell the other tabs, and this one. */
+  private tell(hint: Hint): void {
+    if (this.isClosed) return;
+    this.hints.post(hint);
+    this.takeOwn(hint);
+  }
+
+  /** Something that another tab said. */
+  private take(hint: Hint): void {
+    switch (hint.type) {
+      case "moved":
+        void this.eachHeld(hint.room, (held) => held.replica.catchUp());
+        break;
+      case "chat":
+        void this.eachHeld(hint.room, (held) => held.chat.catchUp());
+        break;
+      case "fetch":
+        void this.leader?.fetch(hint.room, hint.asked).then((isHere) => {
+          this.hints.post({ type: "fetched", ask: hint.ask, isHere });
+        });
+        break;
+      case "fetched":
+        this.asks.get(hint.ask)?.(hint.isHere);
+        break;
+      case "ask":
+        this.leader?.tellStatus();
+        break;
+      case "presence":
+        void this.takePresence(hint.room, hint.data);
+        this.takeOwn(hint);
+        break;
+      default:
+        this.takeOwn(hint);
+    }
+  }
+
+  /** What concerns the tab that said it as well. */
+  private takeOwn(hint: Hint): void {
+    switch (hint.type) {
+      case "rooms":
+        void this.leader?.look();
+        break;
+      case "presence":
+        if (hint.up) this.leader?.sendPresence(hint.room, hint.data);
+        break;
+      case "announce":
+        void this.announce(hint.room);
+        break;
+      case "act":
+        this.carryOut(hint.act);
+        break;
+      case "status":
+        this.clock.hear(hint.running);
+        this.takeStatus(hint.connection, hint.rooms);
+        break;
+      default:
+        break;
+    }
+  }
+
+  private act(act: "connect" | "offline" | "online"): void {
+    this.check();
+    this.tell({ type: "act", act });
+  }
+
+  private carryOut(act: "connect" | "offline" | "online"): void {
+    if (act !== "connect") this.isOffline = act === "offline";
+    const connection = this.leader?.connection;
+    if (act === "offline") connection?.suspend();
+    else if (act === "online") connection?.resume();
+    else connection?.connect();
+  }
+
+  private takeStatus(
+    connection: ConnectionStatus,
+    rooms: Readonly<Record<string, RoomStanding>>,
+  ): void {
+    const isNew = JSON.stringify(connection) !== JSON.stringify(this.told);
+    this.told = connection;
+    this.standings = rooms;
+    this.isOffline = connection.state === "suspended";
+    for (const opening of this.rooms.values()) {
+      void opening.then((room) => room.changed()).catch(() => undefined);
+    }
+    if (isNew) this.observers.emit(connection);
+  }
+
+  private async eachHeld(room: number, act: (held: Held) => Promise<void>): Promise<void> {
+    for (const opening of this.held.values()) {
+      const held = await opening.catch(() => null);
+      if (held?.replica.row.id === room) await act(held).catch(() => undefined); // or the next look
+    }
+  }
+
+  /** Have the leader fetch messages, within a bounded time. */
+  private async fetch(room: string, asked: Asked): Promise<boolean> {
+    if (this.leader !== null) return this.leader.fetch(room, asked);
+    if (!this.standings[room]?.isChatOpen) return false;
+    const ask = hex(randomBytes(16));
+    const isHere = await new Promise<boolean>((resolve) => {
+      this.asks.set(ask, resolve);
+      setTimeout(resolve, ASK_TIMEOUT_MS, false);
+      this.hints.post({ type: "fetch", room, ask, asked });
+    });
+    this.asks.delete(ask);
+    return isHere;
+  }
+
+  /** Hints may be lost; so everybody looks by itself now and then. */
+  private look(): void {
+    if (this.isClosed) return;
+    for (const opening of this.held.values()) {
+      void opening
+        .then((held) => Promise.all([held.replica.catchUp(), held.chat.catchUp()]))
+        .catch(() => undefined);
+    }
+    void this.leader?.look();
+  }
+
+  // Leading
+
+  private lead(relay: string): void {
+    if (this.isClosed) return;
+    const leader = new Leader(
+      {
+        database: this.database,
+        clock: this.clock,
+        hold: (name) => this.hold(name),
+        letGo: (name) => this.letGo(name),
+        openRooms: () => this.locks.openRooms(),
+        tell: (hint) => this.tell(hint),
+      },
+      relay,
+      this.token,
+    );
+    this.leader = leader;
+    if (this.isOffline) leader.connection.suspend();
+    void leader.start();
+  }
+
+  // Presence
+
+  private async takePresence(name: string, data: Uint8Array): Promise<void> {
+    const held = await this.held.get(name)?.catch(() => null);
+    if (held) applyAwarenessUpdate(held.replica.awareness, data, OTHER_TAB);
+  }
+
+  /** Say who is here, with a clock above the last one: the relay has just begun to listen. */
+  private async announce(name: string): Promise<void> {
+    const held = await this.held.get(name)?.catch(() => null);
+    const awareness = held?.replica.awareness;
+    const state = awareness?.getLocalState();
+    if (state) awareness?.setLocalState(state);
+  }
+
+  private goneFrom(replica: Replica, name: string): void {
+    const { awareness } = replica;
+    if (awareness.getLocalState() === null) return;
+    removeAwarenessStates(awareness, [awareness.clientID], OTHER_TAB);
+    const data = encodeAwarenessUpdate(awareness, [awareness.clientID]);
+    this.tell({ type: "presence", room: name, data, up: true });
+  }
+
+  private sayGoodbye(): void {
+    for (const [name, opening] of this.held) {
+      void opening.then((held) => this.goneFrom(held.replica, name)).catch(() => undefined);
+    }
+  }
+
+  private check(): void {
+    if (!this.isClosed) return;
+    throw new Closed("The client was closed; what was saved is on this device. Open it again.");
+  }
+}

@@ -1,0 +1,28 @@
+/** Offline-first collaboration in the browser: shared documents, on this device first. */
+
+export type { Chat, ChatEvent, History, SendOptions } from "./chat.js";
+export { open, type Client, type Options, type Storage } from "./client.js";
+export type { ConnectionStatus, State, Token } from "./connection.js";
+export {
+  BadArgument,
+  BadFrame,
+  BadMessage,
+  Closed,
+  CollabError,
+  HistoryReplaced,
+  IdConflict,
+  NotSent,
+  OfflineError,
+  OutboxFull,
+  QuotaExceeded,
+  Rejected,
+  RoomReplaced,
+  StorageUnavailable,
+  TooLarge,
+  WrongState,
+} from "./errors.js";
+export type { Unsubscribe } from "./events.js";
+export type { Message } from "./message.js";
+export type { Gap, Gaps } from "./protocol/gaps.js";
+export type { MessageState } from "./protocol/messages.js";
+export type { Room, Status } from "./room.js";

@@ -1,0 +1,162 @@
+/** What the one leading tab does for all: the connection, and every room that is open in any tab. */
+
+import { randomBytes } from "./bytes.js";
+import type { Chat } from "./chat.js";
+import type { Clock } from "./clock.js";
+import { Connection, type ConnectionStatus, type Token } from "./connection.js";
+import type { Asked } from "./protocol/chatSync.js";
+import type { Frame } from "./protocol/frames.js";
+import type { Replica } from "./replica.js";
+import { RoomSync, type Leader as RoomLeader, type RoomStanding } from "./roomSync.js";
+import type { Database } from "./storage/database.js";
+import type { Hint } from "./tabs/hints.js";
+
+/** What the leader needs of its tab. */
+export interface Tab {
+  readonly database: Database;
+  readonly clock: Clock;
+  /** A room in this tab, opened if need be; call `letGo` when it is not needed. */
+  hold(name: string): Promise<{ readonly replica: Replica; readonly chat: Chat }>;
+  letGo(name: string): void;
+  openRooms(): Promise<ReadonlySet<string>>;
+  /** Tell the other tabs, and this one. */
+  tell(hint: Hint): void;
+}
+
+export class Leader implements RoomLeader {
+  readonly connection: Connection;
+  private readonly rooms = new Map<string, RoomSync>();
+  private looking: Promise<void> = Promise.resolve();
+  private isTelling = false;
+  private isOver = false;
+
+  constructor(
+    private readonly tab: Tab,
+    url: string,
+    token: Token,
+  ) {
+    this.connection = new Connection(url, token, {
+      greet: () => this.greet(),
+      renewDevice: () => this.renewDevice(),
+      rooms: () => this.rooms.values(),
+      changed: () => this.changed(),
+    });
+  }
+
+  /** Begin: the rooms first, so that they are joined at once. */
+  async start(): Promise<void> {
+    await this.look();
+    if (!this.isOver) void this.connection.run();
+  }
+
+  end(): void {
+    this.isOver = true;
+    this.connection.close();
+    for (const [name, room] of this.rooms) {
+      room.end();
+      this.tab.letGo(name);
+    }
+    this.rooms.clear();
+  }
+
+  get status(): ConnectionStatus {
+    return this.connection.status;
+  }
+
+  /** Look which rooms are open in any tab, and join or leave what has changed. */
+  look(): Promise<void> {
+    this.looking = this.looking.then(() => this.lookNow()).catch(reportError);
+    return this.looking;
+  }
+
+  private async lookNow(): Promise<void> {
+    const open = await this.tab.openRooms();
+    for (const [name, room] of this.rooms) {
+      if (open.has(name) && !room.replica.closed) continue;
+      this.rooms.delete(name);
+      this.connection.leave(room);
+      room.end();
+      this.tab.letGo(name);
+    }
+    for (const name of open) {
+      if (this.rooms.has(name) || this.isOver) continue;
+      const { replica, chat } = await this.tab.hold(name);
+      const room = new RoomSync(name, replica, chat, this);
+      this.rooms.set(name, room);
+      this.connection.join(room);
+    }
+    this.changed();
+  }
+
+  /** Presence of some tab goes up. */
+  sendPresence(name: string, data: Uint8Array): void {
+    this.rooms.get(name)?.sendPresence(data);
+  }
+
+  /** Some tab wants a page of a room's messages; false if it cannot be had now. */
+  async fetch(name: string, asked: Asked): Promise<boolean> {
+    return (await this.rooms.get(name)?.chat.fetch(asked)) ?? false;
+  }
+
+  // For the rooms
+
+  wake(): void {
+    this.connection.wake();
+  }
+
+  rejoin(room: RoomSync): void {
+    this.connection.join(room);
+  }
+
+  send(frame: Frame): void {
+    this.connection.send(frame);
+  }
+
+  fail(error: Error): void {
+    this.connection.fail(error);
+  }
+
+  changed(): void {
+    this.connection.levels();
+    if (this.isTelling) return;
+    this.isTelling = true;
+    queueMicrotask(() => {
+      this.isTelling = false;
+      if (!this.isOver) this.tellStatus();
+    });
+  }
+
+  tellStatus(): void {
+    const rooms: Record<string, RoomStanding> = {};
+    for (const [name, room] of this.rooms) rooms[name] = room.standing;
+    const running = this.tab.clock.now();
+    this.tab.tell({ type: "status", connection: this.connection.status, rooms, running });
+  }
+
+  tellPresence(room: string, data: Uint8Array): void {
+    this.tab.tell({ type: "presence", room, data, up: false });
+  }
+
+  announce(room: string): void {
+    this.tab.tell({ type: "announce", room });
+  }
+
+  // The device
+
+  private async greet(): Promise<{ device: Uint8Array; connection: number }> {
+    return this.tab.database.write(["device"], async (tx) => {
+      const known = await tx.table("device").get("device");
+      const id = known?.id ?? randomBytes(16);
+      // Never below the clock: a store put back from yesterday would be fenced by its own past.
+      const connection = Math.max((known?.connection ?? 0) + 1, Date.now());
+      await tx.table("device").put({ id, connection }, "device");
+      return { device: id, connection };
+    });
+  }
+
+  private async renewDevice(): Promise<void> {
+    await this.tab.database.write(["device"], async (tx) => {
+      await tx.table("device").put({ id: randomBytes(16), connection: Date.now() }, "device");
+    });
+  }
+}

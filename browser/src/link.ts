@@ -1,0 +1,282 @@
+/** One socket to the relay: the greeting, then every room's frames, until it is lost. */
+
+import { isEqual, randomBytes } from "./bytes.js";
+import { BadFrame } from "./errors.js";
+import * as limits from "./limits.js";
+import { decodeFromRelay, encode, Reassembly } from "./protocol/codec.js";
+import { SUBPROTOCOL, VERSION, isTransient, type Frame, type FromRelay } from "./protocol/frames.js";
+import { Outgoing } from "./protocol/outgoing.js";
+import type { RoomSync } from "./roomSync.js";
+
+const WAIT_BEHIND_BYTES = 256 * 1024; // more than this in the socket's own buffer: wait
+const LOOK_AGAIN_MS = 10; // a WebSocket does not tell when its buffer drains
+
+/** This attempt is over: why, and the relay's close code if it gave one. */
+export class Lost extends Error {
+  constructor(
+    message: string,
+    readonly code: number | null = null,
+  ) {
+    super(message);
+  }
+}
+
+/** Who greets the relay. */
+export interface Greeting {
+  readonly device: Uint8Array;
+  readonly connection: number;
+  readonly token: string | null;
+}
+
+/** A socket on which the relay has answered with this attempt's nonce. Throws {@link Lost}. */
+export async function linked(url: string, greeting: Greeting, signal: AbortSignal): Promise<Link> {
+  const nonce = randomBytes(16);
+  const socket = new WebSocket(url, SUBPROTOCOL);
+  socket.binaryType = "arraybuffer";
+  const stop = AbortSignal.any([signal, AbortSignal.timeout(limits.CONNECT_TIMEOUT_MS)]);
+  try {
+    const welcome = await new Promise<FromRelay | null>((resolve, reject) => {
+      stop.addEventListener("abort", () => reject(new Lost("the relay did not answer in time")));
+      socket.onopen = () => {
+        socket.send(encode({ kind: "hello", version: VERSION, nonce, ...greeting }));
+      };
+      socket.onmessage = (event) => {
+        try {
+          resolve(decodeFromRelay(bytesOf(event.data)));
+        } catch (error) {
+          reject(error as Error);
+        }
+      };
+      socket.onclose = (event) => reject(lost(event));
+    });
+    if (welcome?.kind !== "welcome" || !isEqual(welcome.nonce, nonce)) {
+      throw new BadFrame("the relay did not echo this attempt's nonce");
+    }
+    return new Link(socket, welcome.generation);
+  } catch (error) {
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+    throw error instanceof BadFrame ? new Lost(error.message) : error;
+  }
+}
+
+/** One welcomed socket. */
+export class Link {
+  private readonly outgoing = new Outgoing();
+  private readonly reassembly = new Reassembly();
+  private readonly joining = new Map<number, RoomSync>();
+  private readonly waiting = new Set<RoomSync>(); // to be joined once their last JOIN is answered
+  private readonly channels = new Map<number, RoomSync>();
+  private readonly inOrder = new Map<string, Uint8Array<ArrayBuffer>[]>(); // JOIN and LEAVE of a name
+  private readonly timers = new Set<ReturnType<typeof setTimeout>>();
+  private requests = 0;
+  private writing = false;
+  private pings = 0;
+  private ponged = 0;
+  private finish: (why: Lost) => void = () => undefined;
+  private isOver = false;
+
+  constructor(
+    private readonly socket: WebSocket,
+    private readonly generation: Uint8Array,
+  ) {}
+
+  /** Speak until the socket, the relay or `signal` ends it; throws {@link Lost}, always. */
+  async run(signal: AbortSignal): Promise<never> {
+    const { socket } = this;
+    try {
+      await new Promise<never>((_, reject) => {
+        this.finish = reject;
+        signal.addEventListener("abort", () => reject(new Lost("this device went offline")));
+        socket.onclose = (event) => reject(lost(event));
+        socket.onmessage = (event) => {
+          try {
+            const frame = decodeFromRelay(bytesOf(event.data));
+            if (frame !== null) this.take(frame);
+          } catch (error) {
+            reject(error instanceof BadFrame ? new Lost(error.message) : error);
+          }
+        };
+        this.ping();
+      });
+      throw new Lost("unreachable");
+    } finally {
+      this.isOver = true;
+      socket.onclose = socket.onmessage = null;
+      socket.close(1000);
+      for (const timer of this.timers) clearTimeout(timer);
+    }
+  }
+
+  /** Open a room; if a JOIN of it is under way, after its answer. */
+  join(room: RoomSync): void {
+    if (room.isStopped) return;
+    if ([...this.joining.values()].includes(room)) {
+      this.waiting.add(room);
+      return;
+    }
+    this.requests += 1;
+    this.joining.set(this.requests, room);
+    this.postInOrder(room, room.join(this.requests));
+  }
+
+  /** Close a room at the relay. */
+  leave(room: RoomSync): void {
+    this.waiting.delete(room);
+    for (const [channel, joined] of this.channels) {
+      if (joined !== room) continue;
+      this.channels.delete(channel);
+      this.postInOrder(room, { kind: "leave", channel });
+    }
+  }
+
+  /** The relay broke the protocol. */
+  fail(error: Error): void {
+    this.finish(new Lost(error.message));
+  }
+
+  /** Queue a control frame. */
+  send(frame: Frame): void {
+    this.outgoing.send(encode(frame));
+    this.wake();
+  }
+
+  /** There may be something to send. */
+  wake(): void {
+    if (this.writing || this.isOver) return;
+    this.writing = true;
+    queueMicrotask(() => this.write());
+  }
+
+  private write(): void {
+    this.writing = false;
+    while (!this.isOver && this.socket.bufferedAmount <= WAIT_BEHIND_BYTES) {
+      const data = this.outgoing.next();
+      if (data === null) return;
+      this.socket.send(data);
+    }
+    this.later(LOOK_AGAIN_MS, () => this.wake());
+  }
+
+  private postInOrder(room: RoomSync, frame: Frame): void {
+    const waiting = this.inOrder.get(room.name) ?? [];
+    waiting.push(encode(frame));
+    this.inOrder.set(room.name, waiting);
+    this.outgoing.attach(room.name, () => this.nextOf(room));
+    this.wake();
+  }
+
+  /** The next frame that goes up for a room. */
+  private nextOf(room: RoomSync): Uint8Array<ArrayBuffer> | null {
+    const next = this.inOrder.get(room.name)?.shift();
+    if (next !== undefined) return next;
+    const frame = this.isOpen(room) ? room.nextFrame() : null;
+    return frame === null ? null : encode(frame);
+  }
+
+  private nextOfChat(room: RoomSync): Uint8Array<ArrayBuffer> | null {
+    const frame = this.isOpen(room) ? room.chat.nextFrame() : null;
+    return frame === null ? null : encode(frame);
+  }
+
+  private isOpen(room: RoomSync): boolean {
+    return [...this.channels.values()].includes(room);
+  }
+
+  private take(arrived: FromRelay): void {
+    const frame = arrived.kind === "part" ? this.reassembly.add(arrived) : arrived;
+    if (frame === null) return;
+    switch (frame.kind) {
+      case "pong":
+        this.ponged = frame.number;
+        return;
+      case "joined": {
+        const room = this.answered(frame.request);
+        if (room === undefined || room.isStopped) {
+          this.send({ kind: "leave", channel: frame.channel });
+          return;
+        }
+        this.channels.set(frame.channel, room);
+        room.receive(frame, this.generation);
+        // Beside its document, however long that is; no room's name begins like this.
+        this.outgoing.attach(`\0${room.name}`, () => this.nextOfChat(room));
+        break;
+      }
+      case "denied":
+        this.refused(this.answered(frame.request), frame);
+        break;
+      case "left": {
+        const room = this.channels.get(frame.channel);
+        this.channels.delete(frame.channel);
+        this.refused(room, frame);
+        break;
+      }
+      case "updates":
+      case "difference":
+      case "ack":
+      case "resync":
+      case "refused":
+      case "awareness":
+        this.channels.get(frame.channel)?.receive(frame, this.generation);
+        break;
+      case "entered":
+      case "outcome":
+      case "expected":
+      case "messages":
+      case "page":
+      case "receipts":
+        this.channels.get(frame.channel)?.chat.receive(frame);
+        break;
+      default:
+        throw new BadFrame(`${frame.kind} is not allowed now`);
+    }
+    this.wake();
+  }
+
+  private answered(request: number): RoomSync | undefined {
+    const room = this.joining.get(request);
+    this.joining.delete(request);
+    if (room !== undefined && this.waiting.delete(room)) queueMicrotask(() => this.join(room));
+    return room;
+  }
+
+  private refused(
+    room: RoomSync | undefined,
+    frame: Extract<FromRelay, { kind: "denied" | "left" }>,
+  ): void {
+    if (room === undefined) return;
+    room.receive(frame, this.generation);
+    if (isTransient(frame.code)) {
+      this.later(limits.BACKOFF_BASE_MS * (0.5 + Math.random()), () => this.join(room));
+    }
+  }
+
+  private ping(): void {
+    this.later(limits.PING_MS, () => {
+      this.pings += 1;
+      this.send({ kind: "ping", number: this.pings });
+      this.later(limits.SILENCE_MS, () => {
+        if (this.ponged < this.pings) this.finish(new Lost("the relay stopped answering"));
+        else this.ping();
+      });
+    });
+  }
+
+  private later(delayMs: number, act: () => void): void {
+    const timer = setTimeout(() => {
+      this.timers.delete(timer);
+      if (!this.isOver) act();
+    }, delayMs);
+    this.timers.add(timer);
+  }
+}
+
+function lost(event: CloseEvent): Lost {
+  if (event.code === 1006) return new Lost("the connection was cut");
+  return new Lost(event.reason || `closed with ${event.code}`, event.code);
+}
+
+function bytesOf(data: unknown): Uint8Array {
+  if (!(data instanceof ArrayBuffer)) throw new BadFrame("frames are binary");
+  return new Uint8Array(data);
+}

@@ -1,0 +1,143 @@
+/** One message of a room's chat, as a program holds it: one object while it is held. */
+
+import { Closed, NotSent, Rejected, WrongState } from "./errors.js";
+import { until, type Changes } from "./events.js";
+import { unpackMap } from "./protocol/codec.js";
+import { isInLog, PATH, type MessageState, type Receipt } from "./protocol/messages.js";
+import { hasSeq, type MessageRow } from "./storage/chatRows.js";
+
+/** What a message needs of its chat. */
+export interface MessageChat {
+  readonly changes: Changes;
+  readonly isClosed: boolean;
+  readonly row: { readonly receipts: readonly Receipt[] };
+}
+
+export class Message {
+  /** @internal */
+  constructor(
+    /** @internal */
+    public row: MessageRow,
+    private readonly chat: MessageChat,
+  ) {}
+
+  /** Its name for ever, everywhere: a UUID. */
+  get id(): string {
+    return this.row.id;
+  }
+
+  get body(): string {
+    return this.row.body;
+  }
+
+  /** What the program added; empty if another one added what cannot be read here. */
+  get meta(): Record<string, unknown> {
+    return unpackMap(this.row.meta) ?? {};
+  }
+
+  /** The user who wrote it; null while the relay has not told who we are. */
+  get sender(): string | null {
+    return this.row.sender || null;
+  }
+
+  /** Whether this user wrote it, here or on another device. */
+  get isMine(): boolean {
+    return this.row.mine;
+  }
+
+  /** Whether it is the relay's own, about the room. */
+  get isSystem(): boolean {
+    return this.row.kind === 1;
+  }
+
+  /** Its number in the room, from 1; null while the relay has not taken it. */
+  get seq(): number | null {
+    return this.row.seq;
+  }
+
+  /** Where it is on its way. What others wrote is "accepted". */
+  get state(): MessageState {
+    return this.row.state;
+  }
+
+  /** Whether it is kept here only: the relay has another history, without it. */
+  get replaced(): boolean {
+    return this.row.replaced;
+  }
+
+  /** Why it was rejected, or given up: the protocol's name, or the application's; else "". */
+  get code(): string {
+    return this.row.code;
+  }
+
+  /** The same as a sentence, if the relay gave one. */
+  get reason(): string {
+    return this.row.reason;
+  }
+
+  /** When it was written, by its writer's clock, which may be wrong: ms since 1970. */
+  get sentAt(): number {
+    return this.row.sentAt;
+  }
+
+  /** When the relay took it, by the relay's clock: ms since 1970. */
+  get acceptedAt(): number | null {
+    return this.row.acceptedAt;
+  }
+
+  /** How many other users have received it. */
+  get deliveredBy(): number {
+    return this.count((one) => one.deliveredUpto);
+  }
+
+  /** How many other users have read it. */
+  get readBy(): number {
+    return this.count((one) => one.readUpto);
+  }
+
+  /**
+   * Resolves when it is in `state`, or beyond it on the way from queued to read. Throws a
+   * `TimeoutError`; {@link Rejected}; {@link NotSent} when it ends otherwise, so that it cannot get
+   * there unless the program acts; {@link WrongState} when the relay has it and it therefore never
+   * will; {@link Closed}.
+   */
+  async wait(
+    state: MessageState = "accepted",
+    { timeoutMs }: { timeoutMs?: number } = {},
+  ): Promise<void> {
+    await until(this.chat.changes, () => this.hasReached(state), timeoutMs);
+  }
+
+  private hasReached(goal: MessageState): boolean {
+    const { state, code, reason } = this.row;
+    const [at, wanted] = [PATH.indexOf(state), PATH.indexOf(goal)];
+    if (state === goal || (wanted >= 0 && at > wanted)) return true;
+    if (state === "rejected") {
+      throw new Rejected(
+        `The relay refused this message for good: ${reason || code}. It is kept on this device with ` +
+          `its body. Mend it, and send it anew.`,
+        code,
+      );
+    }
+    if (isInLog(state) && wanted < 0) {
+      throw new WrongState(`This message is ${state}: the relay has it. It will not become ${goal}.`);
+    }
+    if (at < 0) {
+      throw new NotSent(
+        `This message is ${state}, so it will not become ${goal} by itself. It is kept on this ` +
+          `device with its body.`,
+        state,
+      );
+    }
+    if (this.chat.isClosed) {
+      throw new Closed("The room was closed. The message is stored as it was; open the room again.");
+    }
+    return false;
+  }
+
+  private count(upto: (one: Receipt) => number): number {
+    const { row } = this;
+    if (!hasSeq(row)) return 0;
+    return this.chat.row.receipts.filter((one) => upto(one) >= row.place).length;
+  }
+}

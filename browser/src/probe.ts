@@ -1,0 +1,25 @@
+/** Who answers at the relay's address: the relay itself, somebody else, or nobody. */
+
+import { hex, randomBytes } from "./bytes.js";
+
+export type Answer = "relay" | "somebody else" | "nobody";
+
+const TIMEOUT_MS = 5_000;
+
+/** Ask `base` (http or https) for a fresh nonce. Only the relay itself can give it back. */
+export async function probe(base: string, signal: AbortSignal): Promise<Answer> {
+  const nonce = hex(randomBytes(16));
+  try {
+    const response = await fetch(`${base}/probe?nonce=${nonce}`, {
+      cache: "no-store",
+      credentials: "omit",
+      redirect: "manual",
+      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+    });
+    const body: unknown = response.ok ? await response.json().catch(() => null) : null;
+    const echoed = typeof body === "object" && body !== null && "nonce" in body ? body.nonce : null;
+    return echoed === nonce ? "relay" : "somebody else";
+  } catch {
+    return "nobody"; // or an answer that this page may not read, which says as little
+  }
+}

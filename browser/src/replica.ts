@@ -1,0 +1,249 @@
+/**
+ * One room's document in one tab: it is saved as it changes, and reads what other tabs saved.
+ *
+ * Invariants
+ * 1. What goes to the store goes in the order in which it came about, and a remote update together
+ *    with the position that covers it.
+ * 2. The replica has every row up to `place`. What other tabs made it has only from the store.
+ * 3. While the store refuses, edits stay in memory and are tried again.
+ */
+
+import * as Y from "yjs";
+import { Awareness } from "y-protocols/awareness";
+
+import { Closed, type CollabError } from "./errors.js";
+import { Changes, until } from "./events.js";
+import * as limits from "./limits.js";
+import type { Position, Row } from "./protocol/documentSync.js";
+import type { RoomRow } from "./storage/database.js";
+import type { Batch, Documents } from "./storage/documents.js";
+
+const STORED = Symbol("from the store");
+const REMOTE = Symbol("from the relay");
+const RETRY_PAUSES_MS = [100, 200, 500, 1_000, 2_000];
+
+interface Waiting {
+  readonly row: { readonly local: boolean; readonly data: Uint8Array } | null;
+  readonly position?: Position | null;
+  readonly ackedThrough?: number | null;
+  readonly epoch?: Uint8Array | null;
+}
+
+/** What an update did to the replica. `isEarly`: some of it waits for what it builds on. */
+export interface Applied {
+  readonly isNew: boolean;
+  readonly isEarly: boolean;
+}
+
+export class Replica {
+  readonly doc = new Y.Doc();
+  readonly awareness = new Awareness(this.doc);
+  readonly changes = new Changes();
+  /** The highest row of the store that this replica has. */
+  place = 0;
+  /** Rows made on this device that the relay has not acked, as far as they were read. */
+  unacked: Row[] = [];
+  error: CollabError | null = null;
+  closed = false;
+  lastSaved: number | null = null;
+  /** Called with local rows of any tab once they are saved and read here, in their order. */
+  onRows: (rows: readonly Row[]) => void = () => undefined;
+  /** Whether this tab puts snapshots in the place of rows: the leader's does. */
+  compacts = false;
+  /** Called when this tab has saved something. */
+  onMoved: () => void = () => undefined;
+  private queue: Waiting[] = [];
+  private queued = 0;
+  private saved = 0;
+  private saving = false;
+  private reading: Promise<void> | null = null;
+  private readAgain = false;
+  private changed = false;
+  private ackedThrough = 0;
+  private snapshotBytes = 0;
+  private tailBytes = 0;
+
+  constructor(
+    readonly row: RoomRow,
+    private readonly documents: Documents,
+  ) {
+    this.doc.on("update", (update: Uint8Array, origin: unknown) => {
+      if (origin === STORED) return;
+      if (origin === REMOTE) this.changed = true;
+      else this.put({ row: { local: true, data: update } });
+    });
+  }
+
+  /** Whether all that was edited here is saved. */
+  get isSaved(): boolean {
+    return this.saved === this.queued;
+  }
+
+  /** Whether the room has nothing, saved or not. */
+  get isEmpty(): boolean {
+    return this.unacked.length === 0 && this.isSaved && this.doc.store.clients.size === 0;
+  }
+
+  /** Return when all that was edited here until now is saved. Throws {@link Closed}. */
+  async waitSaved(): Promise<void> {
+    const goal = this.queued;
+    await until(this.changes, () => this.closed || this.saved >= goal);
+    if (this.saved < goal) throw new Closed("The room was closed before this was saved.");
+  }
+
+  // What the leader does
+
+  /** Give an update from the relay to the document; `store` it after that. */
+  apply(update: Uint8Array): Applied {
+    this.changed = false;
+    Y.applyUpdate(this.doc, update, REMOTE);
+    return { isNew: this.changed || this.isWaiting, isEarly: this.isWaiting };
+  }
+
+  /** Store something of the room's, behind all that waits. */
+  store(what: Omit<Batch, "room" | "rows"> & { readonly update?: Uint8Array | null }): void {
+    const { update = null, ...rest } = what;
+    this.put({ row: update === null ? null : { local: false, data: update }, ...rest });
+  }
+
+  /** All that a state vector lacks, and the row up to which everything is in it, once it is saved. */
+  async difference(stateVector: Uint8Array): Promise<{ update: Uint8Array; through: number }> {
+    await this.waitSaved();
+    await this.catchUp();
+    const through = this.place;
+    const update = Y.encodeStateAsUpdate(this.doc, stateVector);
+    await this.waitSaved();
+    return { update, through };
+  }
+
+  /** Put a snapshot in the place of the stored updates, if that is worth it. */
+  private async compact(): Promise<void> {
+    const isWorthIt = this.tailBytes > Math.max(this.snapshotBytes, limits.COMPACT_FROM_BYTES);
+    if (!isWorthIt || !this.isSaved || this.isWaiting || this.closed) return;
+    const snapshot = Y.encodeStateAsUpdate(this.doc);
+    this.tailBytes = 0;
+    await this.documents.compact(this.row.id, snapshot, this.place);
+    this.snapshotBytes = snapshot.length;
+  }
+
+  /** Whether something in the document waits for what it builds on. */
+  private get isWaiting(): boolean {
+    return this.doc.store.pendingStructs !== null || this.doc.store.pendingDs !== null;
+  }
+
+  // Reading
+
+  /** Read what the store has beyond `place`; whoever calls meanwhile is served by one more look. */
+  catchUp(): Promise<void> {
+    if (this.reading !== null) {
+      this.readAgain = true;
+      return this.reading;
+    }
+    this.reading = this.readAll().finally(() => (this.reading = null));
+    return this.reading;
+  }
+
+  private async readAll(): Promise<void> {
+    do {
+      this.readAgain = false;
+      await this.readOnce();
+    } while (this.readAgain);
+  }
+
+  private async readOnce(): Promise<void> {
+    const before = this.place;
+    const stored = await this.documents.load(this.row.id, before);
+    if (this.closed) return;
+    if (stored.snapshot !== null) {
+      this.snapshotBytes = stored.snapshot.data.length;
+      this.place = stored.snapshot.through;
+      Y.applyUpdate(this.doc, stored.snapshot.data, STORED);
+    }
+    const last = stored.updates.at(-1);
+    if (last !== undefined) {
+      this.place = last.id;
+      const updates = stored.updates.map((update) => update.data);
+      this.tailBytes += updates.reduce((sum, update) => sum + update.length, 0);
+      const [first = new Uint8Array()] = updates;
+      Y.applyUpdate(this.doc, updates.length > 1 ? Y.mergeUpdates(updates) : first, STORED);
+    }
+    this.ackedThrough = stored.room?.ackedThrough ?? this.ackedThrough;
+    this.unacked = [...stored.unacked];
+    const rows = stored.unacked.filter((row) => row.id > before);
+    if (rows.length > 0) this.onRows(rows);
+    this.changes.wake();
+  }
+
+  // Writing
+
+  private put(what: Waiting): void {
+    if (this.closed) return;
+    this.queue.push(what);
+    this.queued += 1;
+    if (!this.saving) void this.saveAll();
+  }
+
+  private async saveAll(): Promise<void> {
+    this.saving = true;
+    // What is edited in one turn of the event loop is one row.
+    await Promise.resolve();
+    for (let failures = 0; this.queue.length > 0; ) {
+      const batch = this.queue;
+      this.queue = [];
+      try {
+        await this.documents.append([batchOf(this.row.id, batch)]);
+      } catch (error) {
+        this.queue = [...batch, ...this.queue];
+        this.error = error as CollabError;
+        this.changes.wake();
+        if (error instanceof Closed) break;
+        const pause = RETRY_PAUSES_MS[Math.min(failures, RETRY_PAUSES_MS.length - 1)];
+        failures += 1;
+        await new Promise((resolve) => setTimeout(resolve, pause));
+        continue;
+      }
+      failures = 0;
+      this.error = null;
+      this.saved += batch.length;
+      this.lastSaved = Date.now();
+      this.onMoved();
+      this.changes.wake();
+      await this.catchUp().catch((error: unknown) => (this.error = error as CollabError));
+    }
+    this.saving = false;
+    if (this.compacts) await this.compact().catch(() => undefined); // the next one tries again
+  }
+
+  /** Let go of the document. What is queued is still saved. */
+  end(): void {
+    this.closed = true;
+    this.awareness.destroy();
+    this.doc.destroy();
+    this.changes.wake();
+  }
+}
+
+/** One transaction: runs of local updates as one row each, all else as it came. */
+function batchOf(room: number, waiting: readonly Waiting[]): Batch {
+  const rows: { local: boolean; data: Uint8Array }[] = [];
+  let run: Uint8Array[] = [];
+  const endRun = (): void => {
+    const [only] = run;
+    if (only === undefined) return;
+    rows.push({ local: true, data: run.length > 1 ? Y.mergeUpdates(run) : only });
+    run = [];
+  };
+  let rest: Pick<Batch, "position" | "ackedThrough" | "epoch"> = {};
+  for (const { row, position, ackedThrough, epoch } of waiting) {
+    if (row?.local === true) run.push(row.data);
+    else if (row !== null) {
+      endRun();
+      rows.push(row);
+    }
+    if (position) rest = { ...rest, position };
+    if (ackedThrough) rest = { ...rest, ackedThrough };
+    if (epoch !== undefined) rest = { ...rest, epoch };
+  }
+  endRun();
+  return { room, rows, ...rest };
+}

@@ -1,0 +1,150 @@
+/** One name's document, chat and presence in this tab. Get one from `client.room(name)`. */
+
+import type * as Y from "yjs";
+import type { Awareness } from "y-protocols/awareness";
+
+import type { Chat } from "./chat.js";
+import { Closed, CollabError, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
+import { Observers, until, type Unsubscribe } from "./events.js";
+import type { Gaps } from "./protocol/gaps.js";
+import type { Replica } from "./replica.js";
+import type { RoomStanding } from "./roomSync.js";
+
+/** How a room stands with this disk and with the relay. Times are milliseconds since 1970. */
+export interface Status {
+  readonly saved: boolean;
+  readonly synced: boolean;
+  readonly pendingUpdates: number;
+  /** Messages that are queued or sending. */
+  readonly pendingMessages: number;
+  /** Messages that are not on this device. */
+  readonly gaps: Gaps;
+  readonly lastSaved: number | null;
+  readonly refused: string | null;
+  readonly error: CollabError | null;
+}
+
+export interface RoomOwner {
+  standing(name: string): RoomStanding;
+  closed(room: Room): Promise<void>;
+}
+
+export class Room {
+  private readonly observers = new Observers<Status>();
+  private isClosed = false;
+  private shown = "";
+
+  constructor(
+    readonly name: string,
+    private readonly replica: Replica,
+    /** The messages. */
+    readonly chat: Chat,
+    private readonly owner: RoomOwner,
+  ) {
+    void this.watch();
+  }
+
+  /** The document; every binding made for Yjs works with it. */
+  get doc(): Y.Doc {
+    return this.replica.doc;
+  }
+
+  /** Who is here, as y-protocols has it. */
+  get awareness(): Awareness {
+    return this.replica.awareness;
+  }
+
+  get status(): Status {
+    const { replica, chat } = this;
+    const standing = this.owner.standing(this.name);
+    const saved = replica.isSaved;
+    const { refusal } = standing;
+    return {
+      saved,
+      synced: saved && standing.isLevel && replica.unacked.length === 0 && chat.pending === 0,
+      pendingUpdates: replica.unacked.length,
+      pendingMessages: chat.pending,
+      gaps: chat.row.gaps,
+      lastSaved: replica.lastSaved,
+      refused: refusal === null ? null : `${refusal.code}: ${refusal.reason}`,
+      error: replica.error ?? errorOf(standing),
+    };
+  }
+
+  /** Call `callback(status)` whenever it changes. */
+  observe(callback: (status: Status) => void): Unsubscribe {
+    return this.observers.add(callback);
+  }
+
+  /** Resolves when everything edited until now is durable on this device. */
+  async waitSaved(): Promise<void> {
+    this.check();
+    await this.replica.waitSaved();
+  }
+
+  /**
+   * Resolves when all local work is committed at the relay, every message of ours is decided, and all
+   * that it had at joining is here, or in a gap. Throws
+   * a `TimeoutError`, {@link Rejected} or {@link RoomReplaced}.
+   */
+  async waitSynced({ timeoutMs }: { timeoutMs?: number } = {}): Promise<void> {
+    this.check();
+    const isSynced = (): boolean => {
+      this.check();
+      const { error, synced, refused } = this.status;
+      const isFinal = error instanceof RoomReplaced || (error instanceof Rejected && !error.retryable);
+      if (isFinal) throw error;
+      if (refused !== null) {
+        throw new Rejected(
+          `The relay refuses this room's updates for good: ${refused}. They are kept on this device.`,
+          refused.split(":")[0] ?? "",
+        );
+      }
+      return synced;
+    };
+    await until(this.replica.changes, isSynced, timeoutMs);
+  }
+
+  /** Save what waits, and let go of the document. */
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    await this.replica.waitSaved();
+    this.isClosed = true;
+    this.observers.clear();
+    await this.owner.closed(this);
+  }
+
+  /** @internal The leader told something new. */
+  changed(): void {
+    this.replica.changes.wake();
+  }
+
+  private async watch(): Promise<void> {
+    while (!this.isClosed && !this.replica.closed) {
+      const status = this.status;
+      const shown = JSON.stringify({ ...status, error: status.error?.message });
+      if (shown !== this.shown) {
+        this.shown = shown;
+        this.observers.emit(status);
+      }
+      await this.replica.changes.next();
+    }
+  }
+
+  private check(): void {
+    if (!this.isClosed && !this.replica.closed) return;
+    throw new Closed(
+      `The room "${this.name}" was closed; what was saved is on this device. Open it again with ` +
+        `client.room(name).`,
+    );
+  }
+}
+
+/** The leader's error, as it was before it crossed from one tab to another. */
+function errorOf({ error }: RoomStanding): CollabError | null {
+  if (error === null) return null;
+  if (error.name === "RoomReplaced") return new RoomReplaced(error.message);
+  if (error.name === "QuotaExceeded") return new QuotaExceeded(error.message);
+  if (error.name !== "Rejected") return new CollabError(error.message);
+  return new Rejected(error.message, error.code, error.code === "busy");
+}

@@ -1,0 +1,249 @@
+/**
+ * How one room's chat comes level with the relay: in the leading tab, one step after the other, each
+ * of them one transaction. What came meanwhile is the next step.
+ */
+
+import { BadFrame, Closed, CollabError } from "./errors.js";
+import type { Chat } from "./chat.js";
+import * as limits from "./limits.js";
+import { ChatSync, type Asked, type ChatFrame } from "./protocol/chatSync.js";
+import type { Frame } from "./protocol/frames.js";
+import { checkOutcome, isForNow, unpackOutcomes, unpackReceipts, uuid } from "./protocol/messages.js";
+import { isEqual } from "./bytes.js";
+import type { ChatTransaction } from "./storage/chatRows.js";
+import * as messages from "./storage/messages.js";
+
+const TRY_AGAIN_MS = 1_000;
+const LOOK_AGAIN_MS = 60_000;
+
+/** What a room's chat needs of its room. */
+export interface Uplink {
+  /** There may be something to send. */
+  wake(): void;
+  /** Something of how it stands changed. */
+  changed(): void;
+  /** Open the room again on this connection. */
+  rejoin(): void;
+  /** The relay broke the protocol: end the connection. */
+  fail(error: BadFrame): void;
+}
+
+export class RoomChat {
+  error: CollabError | null = null;
+  private machine: ChatSync | null = null;
+  private frames: ChatFrame[] = [];
+  private isRunning = false;
+  private runAgain = false;
+  private isOver = false;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private seen = -1; // the last change that a step has seen
+  private readonly unwatch: () => void;
+  private readonly pages = new Map<number, (isHere: boolean) => void>();
+
+  constructor(
+    private readonly chat: Chat,
+    private readonly uplink: Uplink,
+  ) {
+    this.unwatch = chat.watchers.add((row) => {
+      if (!this.isRunning && row.version > this.seen) this.moved();
+    });
+    this.moved();
+  }
+
+  /** Whether messages can go up now. */
+  get isOpen(): boolean {
+    return this.machine?.isOpen ?? false;
+  }
+
+  /** Whether all that was in the log at entering is here. */
+  get isCaughtUp(): boolean {
+    const { machine } = this;
+    return machine !== null && machine.isOpen && machine.standing.seq >= machine.head;
+  }
+
+  joined(channel: number, generation: Uint8Array): void {
+    this.detach();
+    this.machine = new ChatSync(channel, generation, this.chat.row);
+    this.moved();
+  }
+
+  /** The connection is gone, or the room is left or joined again. */
+  detach(): void {
+    this.machine = null;
+    this.frames = [];
+    for (const done of this.pages.values()) done(false);
+  }
+
+  end(): void {
+    this.isOver = true;
+    this.unwatch();
+    clearTimeout(this.timer);
+    this.detach();
+  }
+
+  receive(frame: ChatFrame): void {
+    this.frames.push(frame);
+    this.moved();
+  }
+
+  /** The next frame that goes up; null while a step is under way. */
+  nextFrame(): Frame | null {
+    return this.isRunning ? null : (this.machine?.nextFrame(this.chat.clock.now()) ?? null);
+  }
+
+  /** Ask the relay for what is missing; false if it cannot be had now. */
+  async fetch(asked: Asked): Promise<boolean> {
+    const { machine } = this;
+    if (machine === null || !this.isOpen || asked.high > this.chat.row.seq) return false;
+    const request = machine.ask(asked);
+    this.uplink.wake();
+    const isHere = await new Promise<boolean>((resolve) => {
+      this.pages.set(request, resolve);
+      setTimeout(resolve, limits.FETCH_TIMEOUT_MS, false);
+    });
+    this.pages.delete(request);
+    machine.giveUp(request);
+    return isHere;
+  }
+
+  /** There is something to be done: a frame, more in the store, or a time has come. */
+  private moved(): void {
+    this.runAgain = true;
+    if (!this.isRunning && !this.isOver) void this.run();
+  }
+
+  private async run(): Promise<void> {
+    this.isRunning = true;
+    while ((this.runAgain || this.chat.row.version > this.seen) && !this.isOver) {
+      this.runAgain = false;
+      const { frames, machine } = this;
+      this.frames = [];
+      try {
+        await this.step(machine, frames);
+        this.error = null;
+      } catch (error) {
+        if (error instanceof BadFrame) {
+          this.detach();
+          this.uplink.fail(error);
+        } else this.failed(error as CollabError);
+      }
+    }
+    this.isRunning = false;
+    this.uplink.wake();
+    this.uplink.changed();
+  }
+
+  private async step(machine: ChatSync | null, frames: readonly ChatFrame[]): Promise<void> {
+    const filled: number[] = [];
+    const stored = await this.chat.change(async (work) => {
+      for (const frame of frames) {
+        if (machine !== null) await this.take(machine, frame, work, filled);
+      }
+      await messages.expire(work);
+      if (machine?.phase === "open") await messages.bindNext(work);
+      const expiry = await messages.nextExpiry(work);
+      if (expiry !== null) await work.storeTime();
+      return { slots: await work.bound(), expiry };
+    });
+    this.seen = stored.chat.version;
+    machine?.stands(stored.chat, stored.result.slots);
+    for (const request of filled) this.pages.get(request)?.(true);
+    clearTimeout(this.timer);
+    if (this.isOver) return;
+    const now = this.chat.clock.now();
+    const deadline = Math.min(machine?.deadline(now) ?? Infinity, stored.result.expiry ?? Infinity);
+    if (deadline < Infinity) {
+      const wait = Math.min(Math.max(0, deadline - now), LOOK_AGAIN_MS);
+      this.timer = setTimeout(() => this.moved(), wait);
+    }
+  }
+
+  private failed(error: CollabError): void {
+    this.error = error;
+    this.seen = this.chat.row.version;
+    // What this joining knew may be half done; all that counts is in the store.
+    const wasJoined = this.machine !== null;
+    this.detach();
+    clearTimeout(this.timer);
+    if (this.isOver || error instanceof Closed) return;
+    this.timer = setTimeout(() => (wasJoined ? this.uplink.rejoin() : this.moved()), TRY_AGAIN_MS);
+  }
+
+  private async take(
+    machine: ChatSync,
+    frame: ChatFrame,
+    work: ChatTransaction,
+    filled: number[],
+  ): Promise<void> {
+    const { now } = work;
+    const isOurLane = isEqual(machine.standing.laneEpoch, work.chat.laneEpoch);
+    switch (frame.kind) {
+      case "entered": {
+        machine.checkEntered(frame);
+        const outcomes = unpackOutcomes(frame.outcomes);
+        for (const one of outcomes) {
+          checkOutcome(one.code, one.seq);
+          if (isForNow(one.code)) throw new BadFrame("an outcome that is recorded, and transient");
+        }
+        const goesOn = await messages.resolve(work, frame.laneSeq, outcomes);
+        await messages.place(work, { ...frame, generation: machine.run });
+        machine.entered(frame, goesOn, now);
+        break;
+      }
+      case "outcome": {
+        checkOutcome(frame.code, frame.seq);
+        if (!isOurLane || machine.phase !== "open") return; // ENTERED tells of it
+        await this.outcome(machine, frame, work);
+        break;
+      }
+      case "expected":
+        if (!isOurLane || machine.phase !== "open") return;
+        machine.stands(work.chat, await work.bound());
+        if (machine.expected(frame.laneSeq, now)) return;
+        await messages.beginLane(work, frame.laneSeq > work.chat.bound);
+        machine.renewed(now);
+        break;
+      case "messages": {
+        const run = machine.messages(frame, work.chat.seq);
+        if (run !== null) await messages.receive(work, run, machine.run, frame.upto);
+        break;
+      }
+      case "page": {
+        const page = machine.page(frame);
+        if (page === null) return;
+        await messages.fill(work, page.run, page.low, page.high, frame.oldest);
+        filled.push(frame.request);
+        break;
+      }
+      case "receipts": {
+        if (!machine.isPlaced) throw new BadFrame("receipts before ENTERED");
+        const receipts = unpackReceipts(frame.data);
+        const mine = receipts.find((one) => one.user === machine.user)?.readUpto ?? 0;
+        machine.heard(mine);
+        const others = receipts.filter((one) => one.user !== machine.user);
+        await messages.takeReceipts(work, others, mine);
+        break;
+      }
+    }
+  }
+
+  private async outcome(
+    machine: ChatSync,
+    frame: Extract<ChatFrame, { kind: "outcome" }>,
+    work: ChatTransaction,
+  ): Promise<void> {
+    const { laneSeq, code } = frame;
+    const row = (await work.bound()).find((one) => one.slot === laneSeq);
+    if (row === undefined) return; // decided before
+    const id = uuid(frame.messageId);
+    if (!messages.isOf(row, id, code)) {
+      if (!machine.isSent(laneSeq)) return; // of an earlier lane
+      await messages.beginLane(work, true);
+      machine.renewed(work.now);
+    } else if (isForNow(code)) {
+      const isCounted = code === "busy" && row.givingUp === null;
+      const refusals = isCounted ? await messages.countRefusal(work, row) : row.refusals;
+      machine.refusedForNow(laneSeq, frame.retryAfterMs, refusals, work.now, Math.random());
+    } else await messages.decide(work, row, code, frame.seq, frame.reason);
+  }
+}

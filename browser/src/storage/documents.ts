@@ -1,0 +1,132 @@
+/**
+ * The updates, snapshots and positions of a device's rooms.
+ *
+ * Invariants
+ * 1. Remote updates and the position that covers them are one transaction: a stored position never
+ *    covers an update that is not stored.
+ * 2. Updates are kept as they came and read in the order in which they came.
+ * 3. What was made here and is not acked stays as its row, until `forget`.
+ * 4. What was acked stays acked, and a snapshot is never replaced by an older one.
+ */
+
+import type { Position, Row } from "../protocol/documentSync.js";
+import { NOWHERE } from "../protocol/documentSync.js";
+import { beginChat, CHAT_TABLES, forgetChat, type ChatRow } from "./chatRows.js";
+import type { Database, RoomRow, SnapshotRow, Transaction } from "./database.js";
+
+/** What is to be stored of one room, all or nothing, in this order. */
+export interface Batch {
+  readonly room: number;
+  readonly rows: readonly { readonly local: boolean; readonly data: Uint8Array }[];
+  readonly position?: Position | null;
+  readonly ackedThrough?: number | null;
+  /** Undefined leaves it as it is; null forgets it. */
+  readonly epoch?: Uint8Array | null;
+}
+
+/** What is stored of a room beyond a row id. */
+export interface Stored {
+  readonly room: RoomRow | undefined;
+  /** A snapshot, if it contains rows beyond the asked id. */
+  readonly snapshot: SnapshotRow | null;
+  readonly updates: readonly { id: number; local: boolean; data: Uint8Array }[];
+  /** Rows made here that are not acked, oldest first, whatever the asked id. */
+  readonly unacked: readonly Row[];
+}
+
+export class Documents {
+  constructor(private readonly db: Database) {}
+
+  /** The room of this name and its chat, made if there are none. */
+  async create(name: string): Promise<{ room: RoomRow; chat: ChatRow }> {
+    return this.db.write(["rooms", "chats"], async (tx) => {
+      const rooms = tx.table("rooms");
+      let room = await rooms.get(name, "byName");
+      if (room === undefined) {
+        const row = { name, epoch: null, generation: null, offset: 0, ackedThrough: 0 };
+        room = { ...row, id: await rooms.add(row) };
+      }
+      return { room, chat: await beginChat(tx, room.id) };
+    });
+  }
+
+  /** All rooms of this device. */
+  async rooms(): Promise<RoomRow[]> {
+    return this.db.read(["rooms"], (tx) => tx.table("rooms").all());
+  }
+
+  /** What is stored of a room after the row `after`; 0: all of it. */
+  async load(room: number, after: number): Promise<Stored> {
+    return this.db.read(["rooms", "updates", "snapshots"], async (tx) => {
+      const row = await tx.table("rooms").get(room);
+      const found = await tx.table("snapshots").get(room);
+      const snapshot = found !== undefined && found.through > after ? found : null;
+      const from = Math.max(after, snapshot?.through ?? 0);
+      const acked = row?.ackedThrough ?? 0;
+      const range = IDBKeyRange.bound([room, Math.min(from, acked)], [room, Infinity], true);
+      const rows = await tx.table("updates").all(range, "byRoom");
+      return {
+        room: row,
+        snapshot,
+        updates: rows.filter((update) => update.id > from),
+        unacked: rows.filter((update) => update.local && update.id > acked),
+      };
+    });
+  }
+
+  /** Store all batches in one transaction. A room that was forgotten meanwhile stores nothing. */
+  async append(batches: readonly Batch[]): Promise<void> {
+    await this.db.write(["rooms", "updates"], async (tx) => {
+      for (const batch of batches) await append(tx, batch);
+    });
+  }
+
+  /**
+   * Put `snapshot`, which contains every update of the room up to `through`, in their place. Rows
+   * that are not acked stay.
+   */
+  async compact(room: number, snapshot: Uint8Array, through: number): Promise<void> {
+    await this.db.write(["rooms", "updates", "snapshots"], async (tx) => {
+      const row = await tx.table("rooms").get(room);
+      const known = await tx.table("snapshots").get(room);
+      if (row === undefined || (known !== undefined && known.through >= through)) return;
+      await tx.table("snapshots").put({ room, through, data: snapshot });
+      const range = IDBKeyRange.bound([room, 0], [room, through]);
+      await tx.table("updates").each(range, "byRoom", (update, cursor) => {
+        if (!update.local || update.id <= row.ackedThrough) cursor.delete();
+      });
+    });
+  }
+
+  /** Delete a room with all that is stored of it, what was never sent included. */
+  async forget(room: number): Promise<void> {
+    await this.db.write(["rooms", "updates", "snapshots", ...CHAT_TABLES], async (tx) => {
+      await tx.table("rooms").delete(room);
+      await tx.table("snapshots").delete(room);
+      const range = IDBKeyRange.bound([room, 0], [room, Infinity]);
+      await tx.table("updates").each(range, "byRoom", (_, cursor) => cursor.delete());
+      await forgetChat(tx, room);
+    });
+  }
+}
+
+async function append(tx: Transaction, batch: Batch): Promise<void> {
+  const rooms = tx.table("rooms");
+  const row = await rooms.get(batch.room);
+  if (row === undefined) return;
+  const position = batch.position ?? null;
+  const isNowhere = position !== null && position.offset === 0 && position === NOWHERE;
+  const acked = Math.max(row.ackedThrough, batch.ackedThrough ?? 0);
+  const changed = {
+    ...row,
+    epoch: batch.epoch === undefined ? row.epoch : batch.epoch,
+    ackedThrough: acked,
+    ...(position === null
+      ? {}
+      : { generation: isNowhere ? null : position.generation, offset: position.offset }),
+  };
+  await rooms.put(changed);
+  for (const { local, data } of batch.rows) {
+    await tx.table("updates").add({ room: batch.room, local, data });
+  }
+}

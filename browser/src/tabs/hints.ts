@@ -1,0 +1,55 @@
+/**
+ * What the tabs of one store tell each other. A hint carries nothing that is not in the store, or
+ * that may not be lost: presence, and how the connection stands.
+ */
+
+import type { ConnectionStatus } from "../connection.js";
+import type { Asked } from "../protocol/chatSync.js";
+import type { RoomStanding } from "../roomSync.js";
+
+export type Hint =
+  /** The store has more of a room than it had. */
+  | { readonly type: "moved"; readonly room: number }
+  /** The store has more of a room's chat than it had. */
+  | { readonly type: "chat"; readonly room: number }
+  /** To the leader: fetch what is missing of a room's messages. */
+  | { readonly type: "fetch"; readonly room: string; readonly ask: string; readonly asked: Asked }
+  /** The leader's answer: whether it is in the store now. */
+  | { readonly type: "fetched"; readonly ask: string; readonly isHere: boolean }
+  /** Another set of rooms is open in some tab. */
+  | { readonly type: "rooms" }
+  /** The leader: how the connection and its rooms stand, and its running time. */
+  | {
+      readonly type: "status";
+      readonly connection: ConnectionStatus;
+      readonly rooms: Readonly<Record<string, RoomStanding>>;
+      readonly running: number;
+    }
+  /** Who has just come: leader, say how things stand. */
+  | { readonly type: "ask" }
+  /** Presence, to the relay (`up`) or from it. */
+  | { readonly type: "presence"; readonly room: string; readonly data: Uint8Array; readonly up: boolean }
+  /** The leader joined a room: everybody, announce yourself. */
+  | { readonly type: "announce"; readonly room: string }
+  /** To the leader: what a user asked for in another tab. */
+  | { readonly type: "act"; readonly act: "connect" | "offline" | "online" };
+
+export class Hints {
+  private readonly channel: BroadcastChannel;
+  private isClosed = false;
+
+  constructor(name: string, take: (hint: Hint) => void) {
+    this.channel = new BroadcastChannel(name);
+    this.channel.onmessage = (event: MessageEvent<Hint>) => take(event.data);
+  }
+
+  /** Tell the other tabs. What is stored late, while the client closes, they find by themselves. */
+  post(hint: Hint): void {
+    if (!this.isClosed) this.channel.postMessage(hint);
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.channel.close();
+  }
+}
