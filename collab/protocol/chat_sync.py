@@ -157,7 +157,12 @@ class ChatSync:
         self.inquiries.detach()
 
     def receive(self, frame: ChatFrame, moment: Moment) -> list[Change]:
-        """A frame came from the relay. Raises :class:`BadFrame`."""
+        """A frame came from the relay. Raises :class:`BadFrame`.
+
+        While the room is joined again, what was on its way from before is dropped: it comes anew.
+        """
+        if self.phase is Phase.DETACHED:
+            return []
         changes: list[Change] = []
         match frame:
             case frames.Entered():

@@ -75,6 +75,15 @@ def test_nothing_but_enter_goes_up_before_entered() -> None:
     assert machine.phase is Phase.ENTERING
 
 
+def test_what_was_on_its_way_when_the_room_is_joined_again_is_dropped() -> None:
+    machine = opened(chat(), head=3)
+    machine.detach()  # the document asks to be joined again, on the same connection
+    assert machine.receive(run(0, 3), NOW) == []
+    assert machine.receive(frames.Receipts(7, pack_receipts([Receipt("ana", 1, 1)])), NOW) == []
+    machine.joined(7, RUN)
+    assert enter(machine).seq == 0
+
+
 def test_the_outbox_goes_up_before_history_and_marks() -> None:
     machine = opened(chat(waiting=(waits(1),), seq=9), head=9)
     machine.reader.ask(1, 3, newest=True)
