@@ -81,6 +81,7 @@ class RoomChat:
         self._device = device
         self._finishing = self._closed = False
         self._receipts: list[Receipt] = stored.receipts
+        self._has_messages = stored.has_messages
         self._handles: weakref.WeakValueDictionary[int, Message] = weakref.WeakValueDictionary()
         # What the first observer is still to be told; None once there was one.
         self._untold: deque[ChatEvent] | None = deque(maxlen=limits.MAX_OUTBOX_MESSAGES)
@@ -121,8 +122,10 @@ class RoomChat:
 
     @property
     def has_content(self) -> bool:
-        """Whether there are messages: sent or not, here or known to be at the relay."""
-        return bool(self.machine.reader.seq or self.machine.outbox.pending or self.gaps)
+        """Whether there is anything that belongs to this room and no other."""
+        return self._has_messages or bool(
+            self.machine.reader.seq or self.machine.outbox.pending or self.gaps or self._receipts
+        )
 
     # For the connection
 
@@ -253,6 +256,7 @@ class RoomChat:
 
     def show(self, row: MessageRow, *, is_new: bool = False) -> None:
         """A message is stored, or stored anew."""
+        self._has_messages = True
         if row.row not in self._handles and not self.observers:
             return
         message = self.handle(row)

@@ -44,6 +44,7 @@ _UNSENT: Final = """
       AND messages.state IN ('queued', 'sending')
     GROUP BY messages.room_id ORDER BY min(messages.sent_at)
 """
+_ANY: Final = "SELECT 1 FROM messages WHERE room_id = ? LIMIT 1"
 _PLACES: Final = "SELECT place FROM messages"
 
 
@@ -63,6 +64,7 @@ class StoredChat:
     receipts: list[Receipt]
     unread: int
     members: list[MemberRow]
+    has_messages: bool
 
 
 class Messages:
@@ -138,6 +140,7 @@ def load(connection: Connection, room_id: int) -> StoredChat | None:
         receipts=receipts(connection, room_id),
         unread=unread(connection, room_id),
         members=members(connection, room_id),
+        has_messages=connection.execute(_ANY, (room_id,)).fetchone() is not None,
     )
 
 

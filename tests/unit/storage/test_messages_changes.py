@@ -373,6 +373,13 @@ def test_an_outcome_with_a_number_that_another_message_has_takes_nobodys_place(
 # Gaps
 
 
+def test_a_chat_in_which_anything_was_ever_said_is_not_empty(file: sqlite3.Connection) -> None:
+    assert not loaded(file).has_messages
+    send(file, 1, ttl=50)
+    store(file, cc.Expire((ident(1),)))
+    assert loaded(file).has_messages
+
+
 def test_a_mark_that_is_left_behind_leaves_a_gap(file: sqlite3.Connection) -> None:
     receive(file, message(1), message(2))
     stored = store(file, place(after=50, head=60))
