@@ -18,6 +18,7 @@ from collab.protocol.chat_changes import (
     Bind,
     Bound,
     Change,
+    Fill,
     GiveUp,
     NewLane,
     NewUser,
@@ -209,9 +210,14 @@ class ChatSync:
     ) -> list[Change]:
         """``change`` is on this disk.
 
-        ``slots`` and ``waiting`` are what some of them ask for; ``logged`` are ids of ours that it
-        found in the log, ``awaited`` of messages about whose verdict the relay is to be asked.
+        ``slots`` and ``waiting`` are what some of them ask for, or what of ours was accepted and is
+        not in the log; ``logged`` are ids of ours that it found there, ``awaited`` of messages
+        about whose verdict the relay is to be asked.
         """
+        if isinstance(change, Place | Replace | Receive | Fill):
+            self.outbox.are_off_log(slots)
+        if isinstance(change, Place | Receive | Fill):
+            self.outbox.queued_again(waiting)
         self.outbox.logged(logged)
         if self.reader.is_placed:  # else all of them are asked about when it is
             self.inquiries.ask(awaited)
@@ -225,7 +231,11 @@ class ChatSync:
                 self._replacing -= 1
                 self.reader.restart(place.after)
                 self.marks.restart(place.after, place.read_upto)
-            case Place(after=upto) | Receive(upto=upto) if not self._replacing:
+            case Place(after=upto, head=head) if not self._replacing:
+                self.reader.is_stored(upto)
+                self.marks.delivered(upto)
+                self.marks.cut(head)
+            case Receive(upto=upto) if not self._replacing:
                 self.reader.is_stored(upto)
                 self.marks.delivered(upto)
             case GiveUp():
@@ -302,6 +312,7 @@ class ChatSync:
             self.outbox.reads_again()
         else:
             self.marks.read(frame.read_upto)
+            self.marks.cut(frame.head)
         return [*changes, placed]
 
     def _next_mark(self, now: int) -> frames.Mark | None:

@@ -32,6 +32,11 @@ class Marks:
         self.read(read_upto)
         self._told = (self._told[0], max(self._told[1], read_upto))
 
+    def cut(self, head: int) -> None:
+        """The log ends here; what was beyond was in another."""
+        self.delivered_upto = min(self.delivered_upto, head)
+        self.read_upto = min(self.read_upto, head)
+
     def restart(self, delivered_upto: int, read_upto: int) -> None:
         """Numbers of another history."""
         self.delivered_upto, self.read_upto = delivered_upto, read_upto

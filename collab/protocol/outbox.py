@@ -148,6 +148,19 @@ class Outbox:
             if slot.id in found:
                 self._slots[number] = replace(slot, logged=True)
 
+    def queued_again(self, messages: Iterable[Waiting]) -> None:
+        """The relay has lost these, which it had accepted; each takes its place in the order."""
+        again = [message for message in messages if message.id not in self._waiting]
+        if again:
+            self._fill([*self._waiting.values(), *again])
+
+    def are_off_log(self, slots: Iterable[Bound]) -> None:
+        """Of these it was said that they are in the log, and they are not."""
+        for slot in slots:
+            known = self._slots.get(slot.lane_seq)
+            if known is not None and known.id == slot.id:
+                self._slots[slot.lane_seq] = replace(known, logged=slot.logged)
+
     # What the relay says
 
     def entered(

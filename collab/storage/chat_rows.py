@@ -14,8 +14,8 @@ from collab.storage.database import Connection
 from collab.storage.message_rows import TAIL
 
 __all__ = [
-    "FORGET", "ChatRow", "chat", "farthest", "gaps", "make_chat", "members", "merge_receipts",
-    "move", "receipts", "set_chat", "set_gaps", "set_members", "unread",
+    "FORGET", "ChatRow", "chat", "cut_receipts", "farthest", "gaps", "make_chat", "members",
+    "merge_receipts", "move", "receipts", "set_chat", "set_gaps", "set_members", "unread",
 ]  # fmt: skip
 
 FORGET: Final = (
@@ -59,6 +59,11 @@ _SET_MEMBER: Final = """
 _RAISE: Final = """
     UPDATE receipts SET delivered_upto = max(delivered_upto, ?), read_upto = max(read_upto, ?)
     WHERE room_id = ? AND user = ?
+"""
+_CUT: Final = """
+    UPDATE receipts
+    SET delivered_upto = min(delivered_upto, :head), read_upto = min(read_upto, :head)
+    WHERE room_id = :room AND max(delivered_upto, read_upto) > :head
 """
 _ADD_RECEIPT: Final = """
     INSERT INTO receipts (delivered_upto, read_upto, room_id, user) VALUES (?, ?, ?, ?)
@@ -171,6 +176,11 @@ def set_members(
         elif user in here or len(here) < limits.MAX_MEMBERS:
             connection.execute(_SET_MEMBER, (room_id, user, role))
             here[user] = role
+
+
+def cut_receipts(connection: Connection, room_id: int, head: int) -> bool:
+    """Forget that others were beyond the log's end: it was another log. Whether any was."""
+    return connection.execute(_CUT, {"room": room_id, "head": head}).rowcount > 0
 
 
 def farthest(connection: Connection, room_id: int) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from collab.protocol.verdicts import DECIDED
 from collab.storage.chat_rows import (
     ChatRow,
     chat,
+    cut_receipts,
     farthest,
     gaps,
     members,
@@ -70,10 +71,11 @@ class Stored:
     """What a change came to.
 
     ``gaps``, ``unread``, ``receipts`` and ``members`` are None if they are as before.
-    ``logged``: ids of what was sent from here and is found in the log. ``merged``: rows that are no
-    more, and which row has their message. ``lost``: what is lost since this change. ``awaited``:
-    ids of messages about whose verdict the relay is to be asked; ``decided``: those that got one.
-    ``reoffered``, ``replaced``: how many messages.
+    ``slots`` and ``waiting``: what of ours is bound, or queued, by this change. ``logged``: ids of
+    what was sent from here and is found in the log. ``merged``: rows that are no more, and which
+    row has their message. ``lost``: what is lost since this change. ``awaited``: ids of messages
+    about whose verdict the relay is to be asked; ``decided``: those that got one. ``reoffered``,
+    ``replaced``: how many messages.
     """
 
     added: list[MessageRow] = field(default_factory=list)
@@ -166,8 +168,6 @@ class _Work:
             self._into_log(row, change.seq, sender=self.chat.user, **settled)
             if row.verdict == Verdict.AWAITED and change.seq <= self.chat.seq:
                 self.stored.awaited.append(row.id)  # what was said of it before was not for us
-            if self.stored.gaps is not None:
-                self._count()
         else:
             place = TAIL if change.state is MessageState.STALLED else row.written_after
             self._change(
@@ -240,12 +240,15 @@ class _Work:
 
     def place(self, change: cc.Place) -> None:
         if change.after > self.chat.seq:
-            low, high = self.chat.seq + 1, change.after
-            here = seqs_here(self.connection, self.room_id, low, high)
-            self._set_gaps(add(self._gaps(), low, high, here=here))
+            # What is here above the mark is ours, by outcomes alone: they do not say what the log
+            # has of it, and may be of a history that is gone. It is asked for all the same.
+            self._set_gaps(add(self._gaps(), self.chat.seq + 1, change.after))
             self._set_mark(change.generation, change.after)
+        self._offer_beyond(change.head)
+        if cut_receipts(self.connection, self.room_id, change.head):
+            self.stored.receipts = receipts(self.connection, self.room_id)
         self._lose(change.oldest)
-        read_upto = max(self.chat.read_upto, change.read_upto)
+        read_upto = min(max(self.chat.read_upto, change.read_upto), change.head)
         self._set_relay(change, read_upto)
         self._ask_for_verdicts()
 
@@ -286,11 +289,36 @@ class _Work:
             queued = advance(row.state, MessageState.QUEUED)
             state = advance(queued, MessageState.SENDING)
             self._off_log(row, state)
+        if undecided:
+            self.stored.slots = slots(self.connection, self.room_id)
         again = [row for row in accepted if row.slot is None]
         for row in again:
             # It was taken in time once; it must not expire now.
             self._off_log(row, advance(row.state, MessageState.QUEUED), expires_ms=None)
         return {row.row for row in accepted}
+
+    def _offer_beyond(self, head: int) -> None:
+        """What was accepted of ours and is beyond the log's end is offered again."""
+        beyond = select(
+            self.connection,
+            f"{_SENT_HERE} state IN ('accepted', 'delivered', 'read') AND seq > ? AND NOT replaced",
+            (self.room_id, head),
+        )
+        for row in beyond:
+            self._offer_again(row)
+
+    def _offer_again(self, row: MessageRow) -> None:
+        """The log does not have it under the number with which it was accepted."""
+        queued = advance(row.state, MessageState.QUEUED)
+        if row.slot is None:
+            self._off_log(row, queued, expires_ms=None)
+            self.stored.waiting.append(cc.Waiting(row.id, row.position or 0, None, offered=True))
+        else:  # it is sent again anyhow
+            self._off_log(row, advance(queued, MessageState.SENDING))
+            bound = slots(self.connection, self.room_id, first=row.slot)
+            self.stored.slots += [slot for slot in bound if slot.id == row.id]
+        self.stored.reoffered += 1
+        self.stored.changed += by_row(self.connection, [row.row])
 
     def _off_log(self, row: MessageRow, state: MessageState, **columns: object) -> None:
         update(
@@ -392,7 +420,9 @@ class _Work:
             self.stored.changed.append(rewritten)
             self._set_logged(there, rewritten, message)
             return
-        if there is not None:
+        if there is not None and there.position is not None and there.id != message.id:
+            self._offer_again(there)
+        elif there is not None:
             self.stored.changed.append(
                 update(self.connection, there.row, replaced=1, tie=-there.row)
             )
@@ -491,8 +521,6 @@ class _Work:
         there = at_seq(self.connection, self.room_id, seq)
         if there is None or there.row == row.row:
             columns |= {"seq": seq, "place": seq, "tie": 0, "replaced": 0}
-            if self._gaps():
-                self._set_gaps(remove(self._gaps(), seq, seq))
         elif self._is_made_of(there, row):
             return self._merge(row, there, columns)
         else:

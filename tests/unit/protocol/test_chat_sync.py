@@ -84,6 +84,15 @@ def test_what_was_on_its_way_when_the_room_is_joined_again_is_dropped() -> None:
     assert enter(machine).seq == 0
 
 
+def test_what_the_relay_lost_of_ours_goes_up_again_in_its_place_in_the_order() -> None:
+    machine = opened(chat(waiting=(waits(2),), bound=1), lane_seq=1)
+    assert machine.outbox.pending == 1
+    machine.outbox.hold(ident(2))
+    again = Waiting(ident(1), 1, None, offered=True)
+    received = Receive([], RUN, 1)
+    assert machine.stored(received, now=0, waiting=[again]) == [Bind(EPOCH, 3, (ident(1),))]
+
+
 def test_the_outbox_goes_up_before_history_and_marks() -> None:
     machine = opened(chat(waiting=(waits(1),), seq=9), head=9)
     machine.reader.ask(1, 3, newest=True)

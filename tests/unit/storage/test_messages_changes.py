@@ -373,13 +373,6 @@ def test_an_outcome_with_a_number_that_another_message_has_takes_nobodys_place(
 # Gaps
 
 
-def test_a_chat_in_which_anything_was_ever_said_is_not_empty(file: sqlite3.Connection) -> None:
-    assert not loaded(file).has_messages
-    send(file, 1, ttl=50)
-    store(file, cc.Expire((ident(1),)))
-    assert loaded(file).has_messages
-
-
 def test_a_mark_that_is_left_behind_leaves_a_gap(file: sqlite3.Connection) -> None:
     receive(file, message(1), message(2))
     stored = store(file, place(after=50, head=60))
@@ -388,14 +381,82 @@ def test_a_mark_that_is_left_behind_leaves_a_gap(file: sqlite3.Connection) -> No
     assert store(file, place(after=50, head=60)).gaps is None
 
 
-def test_what_is_here_is_in_no_gap(file: sqlite3.Connection) -> None:
+def test_what_only_an_outcome_told_of_is_asked_for_all_the_same(file: sqlite3.Connection) -> None:
     send(file, 1)
     bind(file, 1)
     store(file, decide(1, "accepted", 30))
-    assert store(file, place(after=50, head=60)).gaps == (Gap(1, 29), Gap(31, 50))
+    assert store(file, place(after=50, head=60)).gaps == (Gap(1, 50),)
     send(file, 2)
     bind(file, 2, first=2)
-    assert store(file, decide(2, "accepted", 40)).gaps == (Gap(1, 29), Gap(31, 39), Gap(41, 50))
+    assert store(file, decide(2, "accepted", 40)).gaps is None
+    page = [message(30, 1, sender="me"), message(31)]
+    assert store(file, cc.Fill(1, page, 30, 31, 1)).gaps == (Gap(1, 29), Gap(32, 50))
+    assert [found.body for found in select(file, "WHERE seq IN (30, 31) ORDER BY seq", ())] == [
+        "m1",
+        "m1031",
+    ]
+
+
+def test_what_was_accepted_beyond_the_end_of_the_log_is_offered_again(
+    file: sqlite3.Connection,
+) -> None:
+    send(file, 1, 2, 3)
+    bind(file, 1, 2)
+    store(file, place(), decide(1, "accepted", 4), decide(2, "accepted", 5))
+    stored = store(file, place(after=0, head=4))
+    assert stored.reoffered == 1
+    assert stored.waiting == [cc.Waiting(ident(2), 2, None, offered=True)]
+    assert states(file) == ["accepted", "queued", "queued"]
+    assert [waiting.id for waiting in loaded(file).waiting] == [ident(2), ident(3)]
+
+
+def test_a_chat_in_which_anything_was_ever_said_is_not_empty(file: sqlite3.Connection) -> None:
+    assert not loaded(file).has_messages
+    send(file, 1, ttl=50)
+    store(file, cc.Expire((ident(1),)))
+    assert loaded(file).has_messages
+
+
+def test_marks_beyond_the_end_of_the_log_are_of_another_one(file: sqlite3.Connection) -> None:
+    store(file, place(), cc.TakeReceipts([Receipt("ana", 9, 7), Receipt("ben", 2, 1)], 0))
+    send(file, 1)
+    bind(file, 1)
+    store(file, decide(1, "accepted", 8))
+    message_acts.read(file, ROOM, None)
+    stored = store(file, place(after=0, head=3))
+    assert stored.receipts == [Receipt("ana", 3, 3), Receipt("ben", 2, 1)]
+    known = chat(file, ROOM)
+    assert known is not None
+    assert known.read_upto == 3
+
+
+def test_what_lost_its_number_to_another_message_is_offered_again(
+    file: sqlite3.Connection,
+) -> None:
+    send(file, 1, ttl=50)
+    bind(file, 1)
+    store(file, place(), decide(1, "accepted", 1))
+    stored = receive(file, message(1))
+    assert stored.waiting == [cc.Waiting(ident(1), 1, None, offered=True)]
+    assert (row(file, 1).state, row(file, 1).seq, row(file, 1).replaced) == ("queued", None, False)
+    assert order(file) == ["m1001", "m1"]
+    bind(file, 1, first=2)
+    store(file, decide(1, "accepted", 2))
+    assert order(file) == ["m1001", "m1"]
+
+
+def test_a_bound_message_that_lost_its_number_waits_for_its_outcome_again(
+    file: sqlite3.Connection,
+) -> None:
+    store(file, place())
+    send(file, 1)
+    bind(file, 1)
+    receive(file, message(1, 1, sender="me"))
+    assert (row(file, 1).state, row(file, 1).slot) == ("accepted", 1)
+    stored = store(file, cc.Fill(1, [message(1)], 1, 1, 1))
+    assert stored.waiting == []
+    assert [(slot.id, slot.logged) for slot in stored.slots] == [(ident(1), False)]
+    assert (row(file, 1).state, row(file, 1).slot) == ("sending", 1)
 
 
 def test_a_page_fills_a_gap(file: sqlite3.Connection) -> None:
