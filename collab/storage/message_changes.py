@@ -212,8 +212,7 @@ class _Work:
                 (self.room_id, change.user),
             )
             for row in others:
-                reason = f"{row.sender} wrote it, and this device speaks for {change.user} now"
-                self._change(row, MessageState.STALLED, code=OTHER_USER, reason=reason)
+                self._stall_for_another(row)
             self._see_as_another()
         self.stored.waiting = waiting(self.connection, self.room_id)
 
@@ -261,10 +260,10 @@ class _Work:
         )
         for row in gone:
             update(self.connection, row.row, replaced=1, tie=-row.row)
-        reoffered = self._reoffer(change.since)
-        self.stored.reoffered = len(reoffered)
-        self.stored.replaced = len({row.row for row in gone} - reoffered)
-        self.stored.changed += by_row(self.connection, {row.row for row in gone} | reoffered)
+        again = self._reoffer(change.since)
+        replaced = {row.row for row in gone} - again
+        self.stored.replaced = len(replaced)
+        self.stored.changed += by_row(self.connection, replaced)
         self.connection.execute("DELETE FROM receipts WHERE room_id = ?", (self.room_id,))
         self.stored.receipts = []
         # What is here of the range is shown, and asked for all the same: it may be another now.
@@ -284,17 +283,8 @@ class _Work:
             f"{_SENT_HERE} state IN ('accepted', 'delivered', 'read') AND written_ms >= ?",
             (self.room_id, since),
         )
-        undecided = [row for row in accepted if row.slot is not None]
-        for row in undecided:  # its slot is sent again anyhow
-            queued = advance(row.state, MessageState.QUEUED)
-            state = advance(queued, MessageState.SENDING)
-            self._off_log(row, state)
-        if undecided:
-            self.stored.slots = slots(self.connection, self.room_id)
-        again = [row for row in accepted if row.slot is None]
-        for row in again:
-            # It was taken in time once; it must not expire now.
-            self._off_log(row, advance(row.state, MessageState.QUEUED), expires_ms=None)
+        for row in accepted:
+            self._offer_again(row)
         return {row.row for row in accepted}
 
     def _offer_beyond(self, head: int) -> None:
@@ -310,15 +300,24 @@ class _Work:
     def _offer_again(self, row: MessageRow) -> None:
         """The log does not have it under the number with which it was accepted."""
         queued = advance(row.state, MessageState.QUEUED)
-        if row.slot is None:
-            self._off_log(row, queued, expires_ms=None)
-            self.stored.waiting.append(cc.Waiting(row.id, row.position or 0, None, offered=True))
-        else:  # it is sent again anyhow
+        if row.slot is not None:  # it is sent again anyhow
             self._off_log(row, advance(queued, MessageState.SENDING))
             bound = slots(self.connection, self.room_id, first=row.slot)
             self.stored.slots += [slot for slot in bound if slot.id == row.id]
+        else:
+            # It was taken in time once; it must not expire now.
+            self._off_log(row, queued, expires_ms=None)
+            if not row.mine:
+                self._stall_for_another(by_row(self.connection, [row.row])[0])
+                return
+            self.stored.waiting.append(cc.Waiting(row.id, row.position or 0, None, offered=True))
         self.stored.reoffered += 1
         self.stored.changed += by_row(self.connection, [row.row])
+
+    def _stall_for_another(self, row: MessageRow) -> None:
+        """It is not this user's: it waits for its writer, or for the program's word."""
+        reason = f"{row.sender} wrote it, and this device speaks for {self.chat.user} now"
+        self._change(row, MessageState.STALLED, code=OTHER_USER, reason=reason, mine=1)
 
     def _off_log(self, row: MessageRow, state: MessageState, **columns: object) -> None:
         update(
@@ -407,15 +406,12 @@ class _Work:
     def _take(self, message: LoggedMessage) -> None:
         """A message of the log."""
         there = at_seq(self.connection, self.room_id, message.seq)
-        log = {
-            "sender": message.sender, "sent_at": message.sent_at,
-            "accepted_at": message.accepted_at, "kind": message.kind,
-            "mine": message.sender == self.chat.user,
-        }  # fmt: skip
         if there is not None and there.id == message.id and self._is_same(there, message):
-            self._set_logged(there, update(self.connection, there.row, **log), message)
+            now = update(self.connection, there.row, **self._of_log(there, message))
+            self._set_logged(there, now, message)
             return
         if there is not None and self._was_rewritten(there, message):
+            log = self._of_log(there, message)
             rewritten = self._rewrite(there, message.body, message.meta, **log)
             self.stored.changed.append(rewritten)
             self._set_logged(there, rewritten, message)
@@ -430,10 +426,22 @@ class _Work:
         if known is None:
             self.stored.added.append(self._add(message))
         else:
-            in_log = self._into_log(known, message.seq, **log)
+            in_log = self._into_log(known, message.seq, **self._of_log(known, message))
             self._set_logged(known, in_log, message)
             if known.position is not None:
                 self.stored.logged.append(known.id)
+
+    def _of_log(self, row: MessageRow, message: LoggedMessage) -> dict[str, object]:
+        """What the log says of a message that is here as ``row``.
+
+        What was this user's under an earlier name of the device stays so.
+        """
+        was_mine = row.state in _IN_LOG and row.mine and row.sender == message.sender
+        return {
+            "sender": message.sender, "sent_at": message.sent_at,
+            "accepted_at": message.accepted_at, "kind": message.kind,
+            "mine": was_mine or message.sender == self.chat.user,
+        }  # fmt: skip
 
     def _set_logged(self, before: MessageRow, row: MessageRow, message: LoggedMessage) -> None:
         """Store the verdict of a message that is here and, as it says now, in the log."""

@@ -410,6 +410,37 @@ def test_what_was_accepted_beyond_the_end_of_the_log_is_offered_again(
     assert [waiting.id for waiting in loaded(file).waiting] == [ident(2), ident(3)]
 
 
+@pytest.mark.parametrize("is_another_log", [False, True])
+def test_what_another_user_had_accepted_and_no_log_has_is_stalled_and_not_offered(
+    file: sqlite3.Connection, is_another_log: bool
+) -> None:
+    send(file, 1)
+    bind(file, 1)
+    store(file, place(), decide(1, "accepted", 1))
+    store(file, cc.NewUser("you", FRESH))
+    older = place(user="you")
+    stored = store(file, cc.Replace(older, 0) if is_another_log else older)
+    assert (stored.reoffered, stored.waiting, loaded(file).waiting) == (0, [], [])
+    assert (states(file), row(file, 1).code) == (["stalled"], "other_user")
+    assert [changed.state for changed in stored.changed] == ["stalled"]
+    receive(file, message(1, 1, sender="me"))  # another device of its writer has brought it back
+    assert (row(file, 1).state, row(file, 1).mine) == ("accepted", False)
+
+
+def test_what_was_sent_under_an_earlier_name_of_the_device_is_offered_again(
+    file: sqlite3.Connection,
+) -> None:
+    send(file, 1)
+    bind(file, 1)
+    store(file, place(), decide(1, "accepted", 1))
+    file.execute("UPDATE chats SET user = ''")  # as a device does that takes another id
+    store(file, cc.NewUser("me-too", FRESH))
+    receive(file, message(1, 1, sender="me"))
+    assert row(file, 1).mine
+    stored = store(file, place(user="me-too"))
+    assert (states(file), stored.reoffered) == (["queued"], 1)
+
+
 def test_a_chat_in_which_anything_was_ever_said_is_not_empty(file: sqlite3.Connection) -> None:
     assert not loaded(file).has_messages
     send(file, 1, ttl=50)
