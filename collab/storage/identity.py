@@ -13,7 +13,7 @@ from collab.storage.database import Connection, Database
 from collab.storage.faults import corrupt
 from collab.storage.schema import DEVICE_ID_BYTES
 
-__all__ = ["Identity"]
+__all__ = ["Identity", "renew"]
 
 _META: Final = "SELECT value FROM meta WHERE key = ?"
 _SET_DEVICE: Final = "UPDATE meta SET value = ? WHERE key = 'device_id'"
@@ -25,6 +25,13 @@ _FORGET_USER: Final = (
 _NEXT_CONNECTION: Final = """
     UPDATE meta SET value = max(value + 1, ?) WHERE key = 'connection_number' RETURNING value
 """
+
+
+def renew(connection: Connection, device_id: bytes) -> None:
+    """Take another device id in the caller's transaction."""
+    connection.execute(_SET_DEVICE, (device_id,))
+    for statement in _FORGET_USER:
+        connection.execute(statement)
 
 
 class Identity:
@@ -47,13 +54,7 @@ class Identity:
         """Take another device id, 16 random bytes: somebody else uses a copy of this file."""
         if len(device_id) != DEVICE_ID_BYTES:
             raise ValueError(f"a device id has {DEVICE_ID_BYTES} bytes, not {len(device_id)}")
-
-        def change(connection: Connection) -> None:
-            connection.execute(_SET_DEVICE, (device_id,))
-            for statement in _FORGET_USER:
-                connection.execute(statement)
-
-        await self._database.write(change)
+        await self._database.write(lambda connection: renew(connection, device_id))
 
     async def next_connection_number(self, at_least: int) -> int:
         """A number above every one given out before, also before a crash, and >= ``at_least``."""
