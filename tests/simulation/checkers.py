@@ -15,6 +15,7 @@ from collab.errors import BadUpdate
 from collab.protocol.clock_runs import ClockRuns
 from collab.protocol.update import Coverage, Fit, Walk, decode_state_vector
 from collab_server.loading import coverage_of as coverage_of_stored
+from tests.simulation.chat_checkers import ChatChecks
 from tests.simulation.edits import content
 from tests.simulation.walks import walk
 from tests.simulation.world import Violation
@@ -40,7 +41,8 @@ def coverage_of(file: LogFile, name: str) -> Coverage:
 class Checks:
     """The book of one history."""
 
-    def __init__(self) -> None:
+    def __init__(self, chat: ChatChecks | None) -> None:
+        self._chat = chat
         self._rows: dict[str, Coverage] = {}  # what the rows say that the log's disk holds
         # With what engines delete by themselves (one of two values under a key): snapshots say it.
         self._committed: dict[str, Coverage] = {}
@@ -50,12 +52,25 @@ class Checks:
         # Who wrote what devices have of a room of this name and epoch; the history knows them.
         self.writers_of: Callable[[str, bytes], set[int]] = lambda _name, _epoch: set()
 
+    @property
+    def chat(self) -> ChatChecks:
+        """The book of the chats."""
+        assert self._chat is not None
+        return self._chat
+
     # The relay's log
+
+    def run_begins(self, generation: bytes) -> None:
+        """A run of the relay has this name."""
+        if self._chat is not None:
+            self._chat.run_begins(generation)
 
     def relay_starts(self, file: LogFile) -> None:
         """What a run of the relay finds on its disk."""
         self._committed = {name: coverage_of(file, name) for name in file.rooms}
         self._rows = {name: coverage.copy() for name, coverage in self._committed.items()}
+        if self._chat is not None:
+            self._chat.relay_starts(file)
         self._all_acked_is_there("after a start of the relay")
 
     def appended(self, name: str, data: bytes) -> None:
@@ -109,6 +124,8 @@ class Checks:
     def log_was_put_back(self) -> None:
         """From here on what was acked may be missing until everything has healed."""
         self.is_excused = True
+        if self._chat is not None:
+            self._chat.log_was_put_back()
 
     def room_was_replaced(self, name: str, clients: set[int]) -> None:
         """The room is another one now; ``clients`` wrote the one before."""
@@ -120,6 +137,21 @@ class Checks:
         clients = set(self._rows.pop(name, Coverage()).clocks)
         self.room_was_replaced(name, clients | self.writers_of(name, epoch))
         self._committed.pop(name, None)
+
+    def chat_was_deleted(self, room_id: int) -> None:
+        """The room's messages are about to go."""
+        if self._chat is not None:
+            self._chat.room_was_deleted(room_id)
+
+    def file_was_copied(self) -> None:
+        """A device's file has a copy, that is used too."""
+        if self._chat is not None:
+            self._chat.file_was_copied()
+
+    def file_was_put_back(self, device: int) -> None:
+        """A device's file is an older one."""
+        if self._chat is not None:
+            self._chat.file_was_put_back(device)
 
     @staticmethod
     def told_deleted(file: LogFile, name: str, epoch: bytes) -> None:

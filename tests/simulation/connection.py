@@ -39,6 +39,7 @@ class Connection:
         self._wire: Wire | None = None
         self._link: Link | None = None
         self._errand = Life()  # what belongs to it ends with it
+        self.is_asleep = False  # the program is suspended: nothing of it has a timer
 
     # What rooms ask for
 
@@ -60,8 +61,9 @@ class Connection:
     def levels(self) -> None:
         """Some room's state changed: perhaps all are caught up."""
         rooms = self._device.rooms.values()
-        if self._machine.state is State.SYNCING and all(room.sync.is_caught_up for room in rooms):
+        if self._machine.state is State.SYNCING and all(room.is_caught_up for room in rooms):
             self._machine.caught_up(self._world.now)
+            self.settle()
 
     # What the program and the system say
 
@@ -112,10 +114,19 @@ class Connection:
                 case Errand.REST if machine.state is State.FAILED:
                     pause = USERS_PATIENCE_S * (0.5 + world.rng.random())
                     world.after(pause, self._user_acts, self._device.life)
+            self._sleep_or_wake()
         deadline = machine.next_deadline()
         if deadline is not None and (self._alarm is None or deadline < self._alarm):
             self._alarm = max(deadline, world.now)
             world.after(self._alarm - world.now, self._due, self._device.life)
+
+    def _sleep_or_wake(self) -> None:
+        is_asleep = self._machine.state is State.SUSPENDED
+        if is_asleep is not self.is_asleep:
+            self.is_asleep = is_asleep
+            for room in self._device.rooms.values():
+                if room.chat is not None:
+                    room.chat.look()
 
     def _due(self) -> None:
         self._alarm = None
@@ -139,7 +150,7 @@ class Connection:
         if wire is not None:
             wire.device_leaves(self._world.rng.choice((0.0, 0.0, 1.0, 40.0)))
             for room in self._device.rooms.values():
-                room.sync.detach()
+                room.detach()
 
     def _lost(self, turn: int, meaning: Meaning, reason: str, code: int = 0) -> None:
         world = self._world
@@ -223,7 +234,9 @@ class Connection:
                 self.settle()
 
         wire.down.on_frame = welcomed
-        hello = frames.Hello(frames.VERSION, nonce, device.disk.state.device_id, number, None)
+        hello = frames.Hello(
+            frames.VERSION, nonce, device.disk.state.device_id, number, device.user
+        )
         wire.up.send(encode(hello))
 
     def _welcome(self, wire: Wire, welcome: frames.Welcome) -> None:

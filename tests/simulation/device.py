@@ -11,17 +11,22 @@ from collab.errors import BadUpdate
 from collab.protocol import document_sync as ds
 from collab.protocol import frames
 from collab.protocol.backoff import Backoff
+from collab.protocol.device_clock import Reading
 from collab.protocol.document_sync import DocumentSync, Effect, Phase, Row
 from collab.protocol.position import NOWHERE, Position
 from collab.protocol.update import Coverage, decode_state_vector
+from collab.running_clock import RunningClock
+from collab.storage import message_acts
 from collab.storage.saver import Mark, RoomQueue, Saver
 from tests.simulation.checkers import Checks
 from tests.simulation.connection import Connection
+from tests.simulation.device_chat import DeviceChat
 from tests.simulation.device_file import DeviceFile
 from tests.simulation.disk import Disk
 from tests.simulation.edits import Editor
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan
+from tests.simulation.relay_chats import BORN_MS
 from tests.simulation.saver import RETRY_PAUSE_S, Promise, SimulatedSaver
 from tests.simulation.walks import walk
 from tests.simulation.world import Life, Violation, World
@@ -34,7 +39,9 @@ class DeviceRoom:
         self.device = device
         self.name = name
         world, file = device.world, device.disk.state
-        number = self.number = file.create(name)
+        number = self.number = file.create(
+            name, b"" if device.plan.chat is None else world.rng.randbytes(16)
+        )
         row, stored = file.rooms[number], file.load(number)
         self.is_closed = False
         self.is_saving = False
@@ -68,6 +75,7 @@ class DeviceRoom:
         self._highest = row.position
         if self.saved_updates:
             Checks.recovered(self.replica.snapshot(), self.saved_updates)
+        self.chat = None if device.plan.chat is None else DeviceChat(device, number, name)
 
     # The program's edits
 
@@ -151,7 +159,37 @@ class DeviceRoom:
         else:
             self._waits_for_save.append((self.queue.queued, write))
 
+    @property
+    def _has_unsaved(self) -> bool:
+        """Whether there is something of ours that is in no row of the document."""
+        return bool(self.queue.unsaved) or (self.chat is not None and self.chat.has_content)
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that the relay had when the room was joined is here."""
+        is_caught_up = self.sync.is_caught_up
+        return is_caught_up and (self.chat is None or self.chat.machine.is_caught_up)
+
     # What the connection does
+
+    def join(self, request: int) -> frames.Join:
+        """The frame that opens the room."""
+        self._detach_chat()
+        return self.sync.join(request, self.name)
+
+    def detach(self) -> None:
+        """The connection is gone."""
+        self.sync.detach()
+        self._detach_chat()
+
+    def _detach_chat(self) -> None:
+        if self.chat is not None:
+            self.chat.detach()
+
+    def next_frame(self) -> frames.Frame | None:
+        """The next frame that goes up in the room's order: its lane first, then its document."""
+        enter = None if self.chat is None else self.chat.next_enter()
+        return enter or self.sync.next_frame()
 
     def prepare(self, then: Callable[[], object]) -> None:
         """Know what the replica contains, before the first join."""
@@ -178,17 +216,18 @@ class DeviceRoom:
                     self.carry_out(sync.difference(offset, update, walk(update)))
                 case frames.Joined():
                     decode_state_vector(frame.state_vector)
-                    unsaved = bool(self.queue.unsaved)
-                    self.carry_out(sync.joined(frame, generation, unsaved=unsaved))
+                    self.carry_out(sync.joined(frame, generation, unsaved=self._has_unsaved))
+                    if self.chat is not None and sync.phase is Phase.OPEN:
+                        self.chat.joined(frame.channel, generation)
                 case frames.Ack(_, number, offset):
                     self.carry_out(sync.ack(number, offset))
                 case frames.Resync(_, state_vector):
                     self.carry_out(sync.resync(state_vector))
                 case frames.Denied(code=code) | frames.Left(code=code):
                     if code != frames.Code.DELETED:
-                        sync.detach()
+                        self.detach()
                     elif not self.is_closed:
-                        self.carry_out(sync.deleted(unsaved=bool(self.queue.unsaved)))
+                        self.carry_out(sync.deleted(unsaved=self._has_unsaved))
                 case _:
                     raise Violation(f"the relay sent {frame}")
         except BadUpdate as error:
@@ -259,6 +298,8 @@ class DeviceRoom:
         self.is_closed = True
         self.is_saving = False
         self.replica.close()
+        if self.chat is not None:
+            self.chat.end()
 
 
 @dataclass(slots=True)
@@ -268,15 +309,21 @@ class Device:
     world: World
     network: Network
     plan: Plan
+    checks: Checks
     number: int
     disk: Disk[DeviceFile]
+    user: str | None  # whom its token names
     clock: float = 0.0  # how far the wall clock is off, in seconds
+    jumped: float = 0.0  # how far it was put forward, in all
+    boot: bytes = b""
+    booted_at: float = 0.0
     saved: dict[int, list[bytes]] = field(default_factory=dict)
     life: Life = field(default_factory=Life)
     rooms: dict[str, DeviceRoom] = field(default_factory=dict)
     saver: SimulatedSaver = field(init=False)
     connection: Connection = field(init=False)
     is_up: bool = False
+    _clock: RunningClock = field(init=False)
 
     def start(self) -> None:
         """Open the file, and everything in it."""
@@ -284,12 +331,46 @@ class Device:
         self.is_up = True
         self.life = Life()
         self.disk.restart()
+        self._boot()
         self.saver = SimulatedSaver(self.world, self.disk, self.life)
         self.saver.on_error = self._disk_refuses
         self.connection = Connection(self)
         for name in self.plan.names:
             self.rooms[name] = DeviceRoom(self, name)
         self.connection.start()
+
+    # Clocks
+
+    def jump(self, seconds: float) -> None:
+        """The wall clock is put elsewhere."""
+        self.clock += seconds
+        self.jumped += max(0.0, seconds)
+
+    @property
+    def wall_ms(self) -> int:
+        """What the wall clock says."""
+        return BORN_MS + int((self.world.now + self.clock) * 1000)
+
+    def _boot(self) -> None:
+        """The program starts, and perhaps the whole device did."""
+        chat = self.plan.chat
+        if chat is None:
+            return
+        if not self.boot or self.world.chance(0.3):
+            self.booted_at = self.world.now
+            self.boot = self.world.rng.randbytes(16)
+        elif chat.by_process:
+            self.boot = self.world.rng.randbytes(16)
+        self._clock = RunningClock(message_acts.clock(self.disk.state.chat), self._read_clocks)
+
+    def _read_clocks(self) -> Reading:
+        assert self.plan.chat is not None
+        up_ms = int((self.world.now - self.booted_at) * 1000)
+        return Reading(self.boot, up_ms, self.wall_ms, self.plan.chat.by_process)
+
+    def running_clock(self) -> RunningClock:
+        """The device's running time, in this run of the program."""
+        return self._clock
 
     def _disk_refuses(self) -> None:
         for room in self.rooms.values():

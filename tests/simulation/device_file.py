@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, field
 
 from collab.protocol.position import NOWHERE, Position
+from collab.storage import identity
 from collab.storage.documents import Batch, Stored
+from tests.simulation.chat_files import copy_of, forget_room, new_room, transact
 
 
 @dataclass(slots=True)
@@ -28,9 +31,10 @@ class RoomFile:
 
 @dataclass(slots=True)
 class DeviceFile:
-    """One device's whole file."""
+    """One device's whole file. ``database`` is what it holds of chats: the real tables."""
 
     device_id: bytes
+    database: sqlite3.Connection | None = None  # None in a history without chats
     connection_number: int = 0
     last_id: int = 0
     names: dict[str, int] = field(default_factory=dict)
@@ -39,17 +43,26 @@ class DeviceFile:
 
     def copy(self) -> DeviceFile:
         rooms = {number: room.copy() for number, room in self.rooms.items()}
+        database = None if self.database is None else copy_of(self.database)
         return DeviceFile(
-            self.device_id, self.connection_number, self.last_id, dict(self.names), rooms,
-            self.last_room,
+            self.device_id, database, self.connection_number, self.last_id, dict(self.names),
+            rooms, self.last_room,
         )  # fmt: skip
 
-    def create(self, name: str) -> int:
-        """The number of the room of this name, made if there is none."""
+    @property
+    def chat(self) -> sqlite3.Connection:
+        """What is stored of chats."""
+        assert self.database is not None
+        return self.database
+
+    def create(self, name: str, lane_epoch: bytes) -> int:
+        """The number of the room of this name, made if there is none, with this lane."""
         if name not in self.names:
             self.last_room += 1
             self.names[name] = self.last_room
             self.rooms[self.last_room] = RoomFile()
+            if self.database is not None:
+                new_room(self.database, self.last_room, name, lane_epoch)
         return self.names[name]
 
     def epoch(self, name: str) -> bytes | None:
@@ -127,6 +140,8 @@ class DeviceFile:
     def renew(self, device_id: bytes) -> None:
         """Take another device id."""
         self.device_id = device_id
+        if self.database is not None:
+            transact(self.database, lambda connection: identity.renew(connection, device_id))
 
     def next_connection_number(self, at_least: int) -> int:
         """A number above every one given out before."""
@@ -135,4 +150,7 @@ class DeviceFile:
 
     def forget(self, name: str) -> None:
         """Delete a room."""
-        del self.rooms[self.names.pop(name)]
+        number = self.names.pop(name)
+        del self.rooms[number]
+        if self.database is not None:
+            forget_room(self.database, number)

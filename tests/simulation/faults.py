@@ -12,7 +12,7 @@ from collab.protocol.update import Coverage
 from tests.simulation.device import Device
 from tests.simulation.device_file import DeviceFile
 from tests.simulation.disk import Disk
-from tests.simulation.relay_log import LogFile, LoggedRoom
+from tests.simulation.relay_log import LogFile
 from tests.simulation.walks import walk
 from tests.simulation.world import Life
 
@@ -71,6 +71,7 @@ class Faults:
         self._life.end()
         history.network.heal()
         self._relay.swaps = 0
+        self._relay.mend()
         disks: list[Disk[Any]] = [self._relay.disk, *(device.disk for device in history.devices)]
         for disk in disks:
             disk.full, disk.slowness = False, 1.0
@@ -193,7 +194,7 @@ class Faults:
             self._relay.rooms.replicas.die()
 
     def _clock(self) -> None:
-        self._device().clock += self._rng.choice((-86_400, -3600, -10, 10, 3600, 86_400))
+        self._device().jump(self._rng.choice((-86_400, -3600, -10, 10, 3600, 86_400)))
 
     # Disks
 
@@ -221,7 +222,7 @@ class Faults:
             self._put_log(self._rng.choice(self._log_copies).copy())
 
     def _empty(self) -> None:
-        self._put_log(LogFile())
+        self._put_log(self._relay.empty_file())
 
     def _put_log(self, file: LogFile) -> None:
         """Replace the log. A room that is in no log gets its epoch from the first who joins: that
@@ -265,6 +266,7 @@ class Faults:
             device.kill()
         device.disk.state = file.copy()
         device.saved.clear()
+        self._history.checks.file_was_put_back(device.number)
         self._later(lambda: self._start(device))
 
     def _clone(self) -> None:
@@ -272,8 +274,9 @@ class Faults:
         if not self._knows_all(device.disk.state) or self._has_stranger:
             return
         self._world.count("device file cloned")
-        clone = self._history.add_device(device.disk.state.copy())
+        clone = self._history.add_device(device.disk.state.copy(), device.user)
         clone.clock = device.clock
+        self._history.checks.file_was_copied()
         clone.start()
 
     def _delete(self) -> None:
@@ -314,10 +317,10 @@ class Faults:
             if room is not None and room.sync.coverage.clocks:
                 clients |= {room.replica.client_id, *room.sync.coverage.clocks}
         head, _ = file.start(file.name_run(self._world))  # a relay names its run before it serves
-        file.rooms[name] = LoggedRoom(file.next_room_id(), self._rng.randbytes(16))
+        theirs = file.put(name, self._rng.randbytes(16))
         document: pycrdt.Doc[Any] = pycrdt.Doc(client_id=self._rng.getrandbits(32))
         document.get("body", type=pycrdt.Text).insert(0, "stranger")
-        file.rooms[name].updates.append((head + 1, document.get_update()))
+        theirs.updates.append((head + 1, document.get_update()))
         self._history.checks.room_was_replaced(name, clients)
         self._later(self._start_relay)
 

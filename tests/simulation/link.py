@@ -59,7 +59,7 @@ class Link:
         self._requests += 1
         self._joining[self._requests] = room
         self._names_joining.add(room.name)
-        self._post_in_order(room.name, room.sync.join(self._requests, room.name))
+        self._post_in_order(room.name, room.join(self._requests))
 
     def _answer_to(self, request: int) -> DeviceRoom:
         room = self._joining.pop(request)
@@ -98,12 +98,20 @@ class Link:
             return waiting.popleft()
         room = self._open.get(name)
         if room is not None:
-            frame = room.sync.next_frame()
+            frame = room.next_frame()
             return None if frame is None else encode(frame)
         if name not in self._names_joining:
             self._in_order.pop(name, None)
             self._outgoing.detach(name)
         return None
+
+    def _next_of_chat(self, name: str) -> bytes | None:
+        room = self._open.get(name)
+        if room is None or room.chat is None:
+            self._outgoing.detach(("chat", name))
+            return None
+        frame = room.chat.next_frame()
+        return None if frame is None else encode(frame)
 
     def write_soon(self) -> None:
         """Write in the next turn."""
@@ -160,9 +168,25 @@ class Link:
                 if known is None or known.is_closed:
                     return
                 room = known
+            case (
+                frames.Entered(channel=channel)
+                | frames.Outcome(channel=channel)
+                | frames.Expected(channel=channel)
+                | frames.Messages(channel=channel)
+                | frames.Page(channel=channel)
+                | frames.Receipts(channel=channel)
+                | frames.Members(channel=channel)
+            ):
+                known = self._channels.get(channel)
+                if known is not None and known.chat is not None:
+                    known.chat.receive(frame)
+                return
             case _:
                 raise Violation(f"the relay sent {frame}")
         room.receive(frame, self._generation)
+        if isinstance(frame, frames.Joined) and room.chat is not None:
+            name = room.name
+            self._outgoing.attach(("chat", name), lambda: self._next_of_chat(name))
         self.write_soon()
 
     def _come_back(self, room: DeviceRoom, code: str) -> None:

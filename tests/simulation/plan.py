@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from collab.protocol.backoff import BackoffSettings
+from tests.simulation.chat_plan import ChatPlan, make_chat_plan
 
 FAULTS: Final = (
     "cut",  # a connection is lost; what was on its way arrives up to some point, or not
@@ -60,6 +61,7 @@ class Plan:
     storm: float  # how long one lasts
     kinds: dict[str, float]  # weights of the kinds of edits
     faults: dict[str, int] = field(default_factory=dict)
+    chat: ChatPlan | None = None
     backoff: BackoffSettings = field(
         default_factory=lambda: BackoffSettings(base_s=0.3, cap_s=5.0, attempts_per_hour=100_000)
     )
@@ -70,8 +72,8 @@ class Plan:
         return [f"room {number}" for number in range(self.rooms)]
 
 
-def make_plan(rng: random.Random) -> Plan:
-    """Draw a plan."""
+def make_plan(rng: random.Random, *, chats: bool) -> Plan:
+    """Draw a plan; without ``chats`` documents alone."""
     operations = rng.choice([30, 30, 40, 40, 60, 60, 100, 200])
     burst = rng.choice([1, 4, 12])
     plan = Plan(
@@ -113,4 +115,7 @@ def make_plan(rng: random.Random) -> Plan:
         # Two of one name whose clocks differ: one of them would never get in beside the other.
         plan.faults["clone"] = 1
         plan.faults.pop("clock", None)
+    if chats:
+        plan.chat = make_chat_plan(rng, copies=not {"clone", "put_back"}.isdisjoint(plan.faults))
+        plan.operations = round(plan.operations * rng.choice([0.1, 0.2, 0.5]))
     return plan

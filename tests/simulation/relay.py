@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collab_server.gateway.fence import Fence
 from collab_server.room import Reader
+from tests.simulation.chat_files import new_log
 from tests.simulation.checkers import Checks
 from tests.simulation.disk import Disk
 from tests.simulation.network import Network, Wire
 from tests.simulation.plan import Plan
+from tests.simulation.relay_chats import RelayChats, RelayHooks
 from tests.simulation.relay_log import LogFile, RelayLog
 from tests.simulation.relay_rooms import RelayRooms
 from tests.simulation.session import Session
@@ -22,12 +24,25 @@ class Relay:
         self.plan = plan
         self.checks = checks
         self.network = network
-        self.disk: Disk[LogFile] = Disk(world, LogFile(), plan.commit)
+        self.disk: Disk[LogFile] = Disk(world, self.empty_file(), plan.commit)
         self.life = Life()
         self.life.end()
         self.swaps = 0  # how many runs are still to be sent out of their order
+        self.is_mended = False
         self.log: RelayLog
         self.rooms: RelayRooms
+        self.chats: RelayChats | None = None
+        self.hooks: RelayHooks | None = None
+
+    def empty_file(self) -> LogFile:
+        """A log in which nothing is."""
+        return LogFile(None if self.plan.chat is None else new_log())
+
+    def mend(self) -> None:
+        """The application says neither "later" nor "busy" from now on."""
+        self.is_mended = True
+        if self.hooks is not None:
+            self.hooks.is_mild = True
 
     @property
     def is_up(self) -> bool:
@@ -47,12 +62,24 @@ class Relay:
         )
         self.rooms = RelayRooms(self.world, life, self.plan, log, self.disk)
         self.rooms.wake_readers = self._wake_readers
+        self._start_chats()
 
         def serve() -> None:
             self.world.note("relay is up from offset %d", log.head)
             self.network.accept = self._accept
 
         log.open(serve)
+
+    def _start_chats(self) -> None:
+        plan = self.plan.chat
+        if plan is None:
+            return
+        self.chats = RelayChats(
+            self.world, self.disk, self.life, plan, self.log.chat, self.rooms, self.checks.chat
+        )
+        self.hooks = RelayHooks(self.world, self.life, plan) if plan.hook else None
+        if self.is_mended:
+            self.mend()
 
     def crash(self) -> None:
         """Die, with all that was not committed."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from collab_server.log.chat import ChatBatch
+from collab_server.log.messages import Judged
 from collab_server.log.port import RETRY_PAUSES_S, RoomRow, StoredRoom
+from tests.simulation.chat_files import (
+    add_generation,
+    copy_of,
+    drop_room,
+    put_room,
+    transact,
+)
 from tests.simulation.checkers import Checks
 from tests.simulation.disk import Disk
+from tests.simulation.relay_chats import RelayChatLog
 from tests.simulation.world import Life, Violation, World
 
 Update = tuple[str, int, int, bytes]  # room's name and id, offset, data
@@ -30,8 +41,9 @@ class LoggedRoom:
 
 @dataclass(slots=True)
 class LogFile:
-    """The whole file."""
+    """The whole file. ``database`` is what it holds of chats: the real tables."""
 
+    database: sqlite3.Connection | None = None  # None in a history without chats
     head: int = 0
     generations: list[tuple[bytes, int]] = field(default_factory=list)
     rooms: dict[str, LoggedRoom] = field(default_factory=dict)
@@ -39,7 +51,14 @@ class LogFile:
 
     def copy(self) -> LogFile:
         rooms = {name: room.copy() for name, room in self.rooms.items()}
-        return LogFile(self.head, list(self.generations), rooms, list(self.deleted))
+        database = None if self.database is None else copy_of(self.database)
+        return LogFile(database, self.head, list(self.generations), rooms, list(self.deleted))
+
+    @property
+    def chat(self) -> sqlite3.Connection:
+        """What is stored of chats."""
+        assert self.database is not None
+        return self.database
 
     def name_run(self, world: World) -> bytes:
         """A name for a new run, that no run had before."""
@@ -52,6 +71,8 @@ class LogFile:
         starts = [start for _, start in self.generations[1:]] + [head]
         ends = {id_: end for (id_, _), end in zip(self.generations, starts, strict=False)}
         self.generations.append((generation, head))
+        if self.database is not None:
+            add_generation(self.database, generation)
         return head, ends
 
     def find(self, name: str) -> RoomRow | None:
@@ -62,8 +83,18 @@ class LogFile:
     def create(self, name: str, epoch: bytes) -> RoomRow | None:
         """The room of this name, made if there is none; None if this epoch's was deleted."""
         if name not in self.rooms and not self.is_deleted(name, epoch):
-            self.rooms[name] = LoggedRoom(self.next_room_id(), epoch)
+            self.put(name, epoch)
         return self.find(name)
+
+    def put(self, name: str, epoch: bytes) -> LoggedRoom:
+        """An empty room of this name, in the place of what was there."""
+        before = self.rooms.get(name)
+        room = self.rooms[name] = LoggedRoom(self.next_room_id(), epoch)
+        if self.database is not None:
+            if before is not None:
+                drop_room(self.database, before.id)
+            put_room(self.database, room.id, name, epoch)
+        return room
 
     def next_room_id(self) -> int:
         """An id that no room had."""
@@ -78,6 +109,8 @@ class LogFile:
         """Delete a room, and remember that it was."""
         room = self.rooms.pop(name)
         self.deleted.append((room.id, name, room.epoch))
+        if self.database is not None:
+            drop_room(self.database, room.id)
         self.head = max(self.head, head)
 
     def name(self, room_id: int) -> str | None:
@@ -167,6 +200,12 @@ class RelayLog:
         self._busy = False
         self._failures = 0
         self.on_commit: Callable[[int, list[int]], object] = lambda *_: None
+        self.chat = RelayChatLog(
+            world, disk, life, kick=self._kick, queued=self._message_was_queued
+        )
+
+    def _message_was_queued(self) -> None:
+        self._uncommitted += 1
 
     def open(self, then: Callable[[], object]) -> None:
         """Make this start durable, before anything is served."""
@@ -176,6 +215,7 @@ class RelayLog:
             self.generation = generation
             self.head, self.ends = found
             self.committed = self.head
+            self._checks.run_begins(generation)
             then()
 
         def failed() -> None:
@@ -257,26 +297,29 @@ class RelayLog:
 
     def _commit(self) -> None:
         head, updates, deletions, rooms = self.head, self._updates, self._deletions, self._rooms
-        if not updates and not deletions and not rooms:
+        batch = self.chat.take()
+        if not updates and not deletions and not rooms and batch.is_empty:
             self.committed = head
             self._compact_next()
             return
         self._updates, self._deletions, self._rooms = [], [], []
 
-        def write(file: LogFile) -> list[RoomRow | None]:
+        def write(file: LogFile) -> tuple[list[RoomRow | None], Judged]:
             for name, room_id, offset, data in updates:
                 if file.name(room_id) != name:
                     raise Violation(f"an update of {name} that was deleted is logged")
                 file.rooms[name].updates.append((offset, data))
                 self._checks.logged(name, offset, data)
+            judged = self._judge(file, batch)
             for room_id, _ in deletions:
                 self._delete(file, room_id, head)
-            return [file.create(room.name, room.epoch) for room in rooms]
+            return [file.create(room.name, room.epoch) for room in rooms], judged
 
-        def done(rows: list[RoomRow | None]) -> None:
+        def done(written: tuple[list[RoomRow | None], Judged]) -> None:
+            rows, judged = written
             self._failures = 0
             self.committed = head
-            self._uncommitted -= len(updates)
+            self._uncommitted -= len(updates) + len(batch.submissions)
             for _, deleted in deletions:
                 deleted()
             for row, room in zip(rows, rooms, strict=True):
@@ -284,12 +327,13 @@ class RelayLog:
                     room.refused()
                 else:
                     room.then(row)
-            written = {room_id for _, room_id, _, _ in updates}.difference(
+            written_rooms = {room_id for _, room_id, _, _ in updates}.difference(
                 room_id for room_id, _ in deletions
             )
-            if written:
+            if written_rooms:
                 self._world.note("relay committed up to %d", head)
-                self.on_commit(head, sorted(written))
+                self.on_commit(head, sorted(written_rooms))
+            self.chat.announce(batch, judged)
             waiting: list[Callable[[], object]] = []
             if self.has_room:
                 waiting, self._waiting = self._waiting, []
@@ -301,11 +345,22 @@ class RelayLog:
             self._updates = updates + self._updates
             self._deletions = deletions + self._deletions
             self._rooms = rooms + self._rooms
+            self.chat.put_back(batch)
             pause = RETRY_PAUSES_S[min(self._failures, len(RETRY_PAUSES_S) - 1)]
             self._failures += 1
             self._world.after(pause, self._commit, self._life)
 
         self._disk.write(self._life, write, done, failed)
+
+    def _judge(self, file: LogFile, batch: ChatBatch) -> Judged:
+        if batch.is_empty:
+            return Judged((), {})
+        judged = transact(file.chat, batch.write)
+        for _, added in judged.rooms.values():
+            for message in added:
+                self._world.note("relay has %s as %d", message.body, message.seq)
+        self._checks.chat.committed(file, batch, judged)
+        return judged
 
     def _delete(self, file: LogFile, room_id: int, head: int) -> None:
         name = file.name(room_id)
@@ -313,6 +368,7 @@ class RelayLog:
             self._world.note("relay deletes %s", name)
             self._world.count("room deleted")
             self._checks.room_was_deleted(name, file.rooms[name].epoch)
+            self._checks.chat_was_deleted(room_id)
             file.delete(name, head)
             self._checks.log_is_whole(file, "a deletion")
 
@@ -338,5 +394,8 @@ class RelayLog:
 
     def _rest(self) -> None:
         self._busy = False
-        if self._rooms or self._updates or self._deletions or self._compactions:
+        if (
+            self._rooms or self._updates or self._deletions or self._compactions
+            or self.chat.is_due
+        ):  # fmt: skip
             self._kick()

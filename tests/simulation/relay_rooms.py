@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from collab.protocol import frames
 from collab.protocol.codec import encode
 from collab.protocol.update import merge
+from collab_server.chat import Chat
 from collab_server.loading import EMPTY_UPDATE, coverage_of, last_offset, room_of
 from collab_server.log.port import RoomRow, StoredRoom
 from collab_server.replicas import Contents
@@ -26,9 +27,13 @@ class Loaded:
     """A room in memory."""
 
     room: Room
+    chat: Chat = field(init=False)
     users: int = 0
     compacting: bool = False
     evictions: int = 0  # only the eviction that was scheduled last counts
+
+    def __post_init__(self) -> None:
+        self.chat = Chat(self.room.channel)
 
 
 Blobs = Sequence[bytes] | None  # None: there is no answer

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from collab import limits
+from collab.errors import BadFrame
 from collab.protocol import frames
 from collab.protocol.codec import decode_from_client, decode_from_relay, encode
 from collab.protocol.frames import Access, Close, Code
 from collab.protocol.outgoing import Outgoing
 from collab.protocol.update import Fit, Walk, decode_state_vector
+from collab_server.auth import user_of_device
+from collab_server.gateway.chat import ConnectionChat
 from collab_server.room import BEHIND, Answer, Appended, Reader
+from tests.simulation.coroutines import Tasks
 from tests.simulation.network import Wire
 from tests.simulation.relay_rooms import Loaded
 from tests.simulation.walks import walk
@@ -48,6 +52,9 @@ class Session:
         self._channels: dict[int, Channel] = {}
         self._in_order: dict[int, deque[bytes]] = {}
         self._received: deque[bytes] = deque()
+        self._chat: ConnectionChat | None = None  # before HELLO, or without chats
+        self._chat_is_next = False
+        self._tasks = Tasks(relay.world, relay.life)
         self._waits = False  # its uncommitted updates are at the bound
         self._heard = relay.world.now
         relay.sessions[number] = self
@@ -94,6 +101,9 @@ class Session:
             self.relay.fence.leave(self._key, self)
         for channel in list(self._channels.values()):
             self._drop(channel)
+        self._tasks.end()
+        if self._chat is not None:
+            self._chat.end()
 
     # Reading
 
@@ -103,8 +113,12 @@ class Session:
         self._read()
 
     def _read(self) -> None:
-        while self._received and not self._waits and not self.is_over:
+        while self._received and not self._waits and not self.is_over and not self._is_full:
             self._handle(decode_from_client(self._received.popleft()))
+
+    @property
+    def _is_full(self) -> bool:
+        return self._chat is not None and self._chat.is_full
 
     def _handle(self, frame: frames.Frame) -> None:
         match frame:
@@ -125,12 +139,56 @@ class Session:
             case frames.Ping():
                 self._answer(frames.Pong(frame.number))
             case frames.Hello():
-                self._key = ("", frame.device)
+                self._greet(frame)
                 log = self.relay.log
                 self._answer(frames.Welcome(frames.VERSION, frame.nonce, bytes(16), log.generation))
+                assert self._key is not None
                 self.relay.fence.enter(self._key, frame.connection, self)
+            case frames.Enter() | frames.Send() | frames.Skip() | frames.Fetch() | frames.Mark():
+                self._converse(frame)
             case _:
                 raise AssertionError(f"a device sent {frame}")
+
+    def _greet(self, hello: frames.Hello) -> None:
+        """Know who it is."""
+        user = user_of_device(hello.device).sub if hello.token is None else hello.token
+        self._key = (user, hello.device)
+        relay = self.relay
+        if relay.chats is not None:
+            self._chat = ConnectionChat(
+                relay.chats,
+                cast(Any, relay.hooks),
+                user=user,
+                device=hello.device,
+                tasks=cast(Any, self._tasks),
+                wake=self._wake_for_chat,
+                overtaken=self._overtaken,
+            )
+
+    def _wake_for_chat(self) -> None:
+        self._wake()
+        if self._received:
+            self.relay.world.after(0.0, self._read, self.relay.life)
+
+    def _converse(
+        self, frame: frames.Enter | frames.Send | frames.Skip | frames.Fetch | frames.Mark
+    ) -> None:
+        channel = self._channels.get(frame.channel)
+        if channel is None:
+            return  # sent before our LEFT reached the device
+        assert self._chat is not None
+        try:
+            self._chat.handle(frame, channel.loaded, channel.reader.access)  # type: ignore[arg-type]
+        except BadFrame as error:
+            raise Violation(f"a device sent {frame}: {error}") from error
+        log = self.relay.log
+        if isinstance(frame, frames.Send | frames.Skip) and not log.has_room:
+            self._waits = True
+            log.wait_for_room(self._go_on)
+
+    def _overtaken(self, number: int) -> None:
+        self.relay.world.count("chat reader overtaken by retention")
+        self._end_channel(self._channels[number], Code.BUSY)
 
     def _answer(self, frame: frames.Frame) -> None:
         self._outgoing.send(encode(frame))
@@ -240,6 +298,8 @@ class Session:
 
     def _drop(self, channel: Channel) -> None:
         del self._channels[channel.loaded.room.channel]
+        if self._chat is not None:
+            self._chat.drop(channel.loaded.room.channel)
         channel.loaded.room.leave(channel.reader)
         self.relay.rooms.release(channel.loaded)
 
@@ -249,10 +309,18 @@ class Session:
         """Send while the socket takes more."""
         down = self.wire.down
         while down.has_space and not self.is_over:
-            data = self._outgoing.next()
+            data = self._next()
             if data is None:
                 return
             down.send(data)
+
+    def _next(self) -> bytes | None:
+        if self._chat is None:
+            return self._outgoing.next()
+        self._chat_is_next = not self._chat_is_next
+        if self._chat_is_next:
+            return self._chat.next() or self._outgoing.next()
+        return self._outgoing.next() or self._chat.next()
 
     def _next_of(self, number: int) -> bytes | None:
         waiting = self._in_order.get(number)
