@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -27,12 +28,18 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>collab</title>
 
 def need_package() -> None:
     """Install what the package's lock file names, once."""
+    with (PACKAGE / "package.json").open() as alone:  # tests run in several processes
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        _install()
+
+
+def _install() -> None:
     if (
         _STAMP.exists()
         and _STAMP.stat().st_mtime >= (PACKAGE / "package-lock.json").stat().st_mtime
     ):
         return
-    _run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
     os.utime(_STAMP)
 
 
@@ -41,12 +48,13 @@ def build_harness(into: Path, *, published: bool = False) -> str:
     need_package()
     entry = ["dist"] if published else []
     if published:
-        _run("node", "build.mjs")
-    _run("node", "harness/build.mjs", str(into / "harness.js"), *entry)
+        run("node", "build.mjs")
+    run("node", "harness/build.mjs", str(into / "harness.js"), *entry)
     return (into / "harness.js").read_text()
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
+    """Run a command in the package's folder; it must succeed."""
     program = shutil.which(command[0])
     assert program is not None, f"{command[0]} is missing"
     done = subprocess.run(

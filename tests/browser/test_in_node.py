@@ -1,0 +1,16 @@
+"""The package's own tests, which need no browser, and its types."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.site import run
+
+
+def test_the_package_is_typed() -> None:
+    run("npm", "run", "--silent", "check")
+
+
+@pytest.mark.timeout(600)
+def test_the_packages_own_tests_pass_in_node() -> None:
+    run("node", "test/run.mjs")
