@@ -224,8 +224,11 @@ class ChatSync:
         match change:
             case Bind():
                 self.outbox.is_bound(change, slots)
-            case NewLane() | NewUser():
+            case NewLane():
                 self.outbox.was_read(waiting)
+            case NewUser():
+                self.outbox.was_read(waiting)
+                self.marks.another_reads()  # also what was stored as read before this
             case Replace(place):
                 self.outbox.was_read(waiting)
                 self._replacing -= 1

@@ -41,6 +41,10 @@ class Marks:
         """Numbers of another history."""
         self.delivered_upto, self.read_upto = delivered_upto, read_upto
 
+    def another_reads(self) -> None:
+        """What was read here is the user's before: only what the relay says of this one stands."""
+        self.read_upto = self._told[1]
+
     def delivered(self, upto: int) -> None:
         """The device has received so far."""
         self.delivered_upto = max(self.delivered_upto, upto)

@@ -153,7 +153,8 @@ class _Work:
             if row.state in _IN_LOG:  # the log was faster; the slot is used all the same
                 update(self.connection, row.row, slot=number)
             else:
-                self._change(row, MessageState.SENDING, slot=number, offered=1)
+                columns = {"slot": number, "offered": 1, "sender": self.chat.user}
+                self._change(row, MessageState.SENDING, **columns)
         set_chat(self.connection, self.room_id, bound=change.first_slot + len(change.ids) - 1)
         self.stored.slots = slots(self.connection, self.room_id, first=change.first_slot)
 
@@ -434,9 +435,13 @@ class _Work:
     def _of_log(self, row: MessageRow, message: LoggedMessage) -> dict[str, object]:
         """What the log says of a message that is here as ``row``.
 
-        What was this user's under an earlier name of the device stays so.
+        What was this user's under an earlier name of the device stays so. Between two names of
+        the device nobody knows the user, and all that was sent from here is theirs.
         """
-        was_mine = row.state in _IN_LOG and row.mine and row.sender == message.sender
+        if self.chat.user:
+            was_mine = row.state in _IN_LOG and row.mine and row.sender in ("", message.sender)
+        else:
+            was_mine = row.mine and row.code != OTHER_USER
         return {
             "sender": message.sender, "sent_at": message.sent_at,
             "accepted_at": message.accepted_at, "kind": message.kind,
@@ -471,12 +476,12 @@ class _Work:
         return (row.body, row.meta, sender) == content and asked[0] == asked[1]
 
     def _was_rewritten(self, row: MessageRow, message: LoggedMessage) -> bool:
-        """Whether a message of ours was accepted here, and the relay keeps something else of it.
+        """Whether what was sent here was accepted, and the relay keeps something else of it.
 
         The outcome said that its number holds what was sent; this is the first that is seen of it.
         """
         accepted = row.position is not None and row.accepted_at is None
-        return accepted and (row.id, self.chat.user) == (message.id, message.sender)
+        return accepted and row.id == message.id and row.sender in ("", message.sender)
 
     def _rewrite(self, row: MessageRow, body: str, meta: bytes, **columns: object) -> MessageRow:
         as_sent = row.as_sent or digest(row.body, row.meta)
@@ -556,11 +561,19 @@ class _Work:
         set_chat(self.connection, self.room_id, generation=generation, seq=seq)
 
     def _set_relay(self, place: cc.Place, read_upto: int) -> None:
+        if not self.chat.user:
+            self._know_own(place.user)
         set_chat(
             self.connection, self.room_id, user=place.user, read_upto=read_upto,
             relay_read=place.read_upto, relay_head=place.head, relay_unread=place.unread,
         )  # fmt: skip
         self._count()
+
+    def _know_own(self, user: str) -> None:
+        """What came of this user while nobody knew who it is."""
+        unknown = "WHERE room_id = ? AND NOT mine AND sender = ?"
+        for row in select(self.connection, unknown, (self.room_id, user)):
+            self.stored.changed.append(update(self.connection, row.row, mine=1))
 
     def _gaps(self) -> Gaps:
         if self.stored.gaps is not None:

@@ -144,6 +144,15 @@ def test_nothing_of_one_user_goes_up_for_another_and_the_log_goes_on() -> None:
     assert enter(machine, NOW.now) == frames.Enter(7, FRESH, 0, RUN, 2)
 
 
+def test_what_was_read_before_another_user_was_known_is_not_told_as_theirs() -> None:
+    machine = chat(seq=9, user="ada")
+    machine.joined(7, RUN)
+    changes = machine.receive(entered(enter(machine), user="ben", head=9, read_upto=2), NOW)
+    machine.marks.read(5)  # asked for as ada's
+    store(machine, changes)
+    assert machine.marks.read_upto == 2
+
+
 def test_what_comes_meanwhile_of_the_log_is_taken_and_of_the_old_lane_is_not() -> None:
     machine = opened(chat(slots=(slot(1),)), lane_seq=0)
     machine.next_frame(NOW.now)

@@ -157,13 +157,35 @@ def test_another_user_gets_a_lane_and_nothing_that_waits_of_the_one_before(
     send(file, 1)  # before anybody knew who this is
     store(file, place())
     send(file, 2, 3)
-    bind(file, 1, 2)
+    bind(file, 2)
     stored = store(file, cc.NewUser("you", FRESH))
     again = loaded(file)
     assert (again.lane_epoch, again.bound, again.user, again.slots) == (FRESH, 0, "you", [])
     assert states(file) == ["queued", "stalled", "stalled"]
     assert {row(file, number).code for number in (2, 3)} == {"other_user"}
     assert [waiting.id for waiting in stored.waiting] == [ident(1)]
+
+
+def test_what_was_written_before_anybody_knew_who_is_theirs_for_whom_it_was_sent(
+    file: sqlite3.Connection,
+) -> None:
+    send(file, 1, 2)
+    store(file, place())
+    bind(file, 1)  # it may be at the relay now, under this name
+    stored = store(file, cc.NewUser("you", FRESH))
+    assert (states(file), row(file, 1).code) == (["stalled", "queued"], "other_user")
+    assert [waiting.id for waiting in stored.waiting] == [ident(2)]
+
+
+def test_what_the_relay_made_of_the_message_of_a_user_before_is_that_message(
+    file: sqlite3.Connection,
+) -> None:
+    send(file, 1)
+    bind(file, 1)
+    store(file, place(), decide(1, "accepted", 1), cc.NewUser("you", FRESH))
+    stored = receive(file, message(1, 1, sender="me", body="better"))
+    assert (stored.added, order(file)) == ([], ["better"])
+    assert (row(file, 1).replaced, row(file, 1).mine) == (False, False)
 
 
 def test_the_same_person_under_another_name_keeps_what_waits(file: sqlite3.Connection) -> None:
@@ -298,7 +320,7 @@ def test_a_message_of_somebody_else_under_our_id_is_another_message(
     store(file, decide(1, "rejected", code="conflict"))
     assert states(file) == ["rejected"]
     assert [(found.sender, found.state) for found in select(file, "ORDER BY id", ())] == [
-        ("", "rejected"), ("ana", "accepted"),
+        ("me", "rejected"), ("ana", "accepted"),
     ]  # fmt: skip
 
 
@@ -439,6 +461,28 @@ def test_what_was_sent_under_an_earlier_name_of_the_device_is_offered_again(
     assert row(file, 1).mine
     stored = store(file, place(user="me-too"))
     assert (states(file), stored.reoffered) == (["queued"], 1)
+
+
+def test_what_came_of_this_user_while_nobody_knew_the_name_is_their_own(
+    file: sqlite3.Connection,
+) -> None:
+    store(file, place())
+    send(file, 1, 2)
+    bind(file, 1, 2)
+    file.execute("UPDATE chats SET user = ''")  # as a device does that takes another id
+    file.execute("UPDATE messages SET sender = ''")
+    store(file, decide(1, "accepted", 1))
+    sent = [message(number, number, sender="me") for number in (1, 2)]
+    receive(file, *sent, message(3, sender="me"), message(4))
+    assert [found.mine for found in select(file, "ORDER BY place", ())] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    stored = store(file, place(4, 4))
+    assert [found.mine for found in select(file, "ORDER BY place", ())] == [True, True, True, False]
+    assert ([changed.body for changed in stored.changed], stored.unread) == (["m1003"], 1)
 
 
 def test_a_chat_in_which_anything_was_ever_said_is_not_empty(file: sqlite3.Connection) -> None:
