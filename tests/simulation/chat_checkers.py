@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +26,7 @@ from collab.protocol.messages import (
     unpack_receipts,
 )
 from collab.storage import chat_rows
-from collab.storage.message_changes import Stored
+from collab.storage.message_changes import OTHER_USER, Stored
 from collab.storage.message_rows import TAIL, MessageRow, select
 from collab_server.log.chat import ChatBatch
 from collab_server.log.messages import Judged
@@ -41,7 +41,18 @@ IN_LOG: Final = PATH[2:]
 _TOLERANCE_MS: Final = 5  # of clocks that are read in whole milliseconds
 _BOUND: Final = "SELECT count(*) FROM messages WHERE room_id = ? AND slot IS NOT NULL"
 _SHOWN: Final = "SELECT message_id, state FROM messages WHERE id = ?"
+_OURS: Final = (
+    "SELECT state FROM messages WHERE room_id = ? AND message_id = ? AND position IS NOT NULL"
+)
 _AFTER: Final = "SELECT place, mine, kind FROM messages WHERE room_id = ? AND tie = 0 AND place < ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """When a program asked for something, and how far its wall clock had been put forward."""
+
+    at: float
+    jumped: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +61,11 @@ class _Sent:
 
     number: int  # in the order of all sending
     device: int
-    at: float
+    asked: Asked
     ttl_ms: int | None
     boot: bytes
-    jumped: float  # how far the device's wall clock had been put forward by then
+    sender: str  # whom the file named as its writer; "" if nobody knew
+    lane: tuple[int, str | None]  # whose order it keeps: a device's, for one user
 
 
 @dataclass(slots=True)
@@ -63,7 +75,7 @@ class _Room:
     head: int = 0
     oldest: int = 1
     ids: dict[bytes, int] = field(default_factory=dict)
-    newest: dict[int, int] = field(default_factory=dict)  # device: the number of its last one
+    newest: dict[tuple[int, str | None], int] = field(default_factory=dict)  # the last of each lane
 
 
 class ChatChecks:
@@ -79,8 +91,9 @@ class ChatChecks:
         self._is_copied = False
         self._is_put_back = False
         self._is_new_log = True
+        self._has_signed_in = False  # another user on some device
         self._forgets_lanes = plan.limits["MAX_LANES_PER_USER"] < 1000
-        self._kept: dict[tuple[int, int], dict[bytes, str]] = {}  # what a device has promised
+        self._kept: dict[tuple[int, int], dict[bytes, set[str]]] = {}  # what a device has promised
         self._states: dict[tuple[int, int, int], MessageState] = {}
         self._receipts: dict[tuple[int, int], dict[str, Receipt]] = {}
         self._void: set[bytes] = set()  # runs of the relay on a log that is not there any more
@@ -99,6 +112,10 @@ class ChatChecks:
         """Two files speak for one lane."""
         self._is_copied = True
         self._any_order_up_to = self._numbers
+
+    def user_signed_in(self) -> None:
+        """A device's file is another user's from now on."""
+        self._has_signed_in = True
 
     def file_was_put_back(self, device: int) -> None:
         """A device's file is an older one."""
@@ -154,10 +171,10 @@ class ChatChecks:
         sent = self._sent.get(message_id)
         if sent is None or message_id in self._any_order:
             return
-        newest = room.newest.get(sent.device, 0)
+        newest = room.newest.get(sent.lane, 0)
         if sent.number < newest and sent.number > self._any_order_up_to:
             raise Violation(f"device {sent.device} sent {sent.number} before {newest}")
-        room.newest[sent.device] = max(newest, sent.number)
+        room.newest[sent.lane] = max(newest, sent.number)
 
     def _is_logged(self, file: LogFile, room_id: int, message_id: bytes, seq: int) -> None:
         room = self._rooms[room_id]
@@ -189,13 +206,13 @@ class ChatChecks:
     def opened(self, chat: DeviceChat) -> None:
         """A program has come up with what its file has of a room."""
         rows = {row.id: row for row in _own(chat)}
-        for message_id, body in self._kept.get(_key(chat), {}).items():
+        for message_id, bodies in self._kept.get(_key(chat), {}).items():
             row = rows.get(message_id)
-            if row is None or (row.body != body and row.state not in IN_LOG):
-                raise Violation(f"{_who(chat)} had sent {body!r}, and has {row} after a restart")
+            if row is None or (row.body not in bodies and row.state not in IN_LOG):
+                raise Violation(f"{_who(chat)} had sent {bodies}, and has {row} after a restart")
         check_mark(chat)
 
-    def sent(self, chat: DeviceChat, row: MessageRow, asked_at: float) -> None:
+    def sent(self, chat: DeviceChat, row: MessageRow, asked: Asked) -> None:
         """``send`` or ``retry`` returns."""
         again = row.id in self._sent
         if again and self._is_copied:
@@ -203,13 +220,21 @@ class ChatChecks:
         self._numbers += 1
         device = chat.device
         self._sent[row.id] = _Sent(
-            self._numbers, device.number, asked_at, row.ttl_ms, device.boot, device.jumped
-        )
-        self._kept.setdefault(_key(chat), {})[row.id] = row.body
+            self._numbers, device.number, asked, row.ttl_ms, device.boot,
+            row.sender, (device.number, row.sender or device.user),
+        )  # fmt: skip
+        self._keeps(chat, row.id).add(row.body)
+
+    def _keeps(self, chat: DeviceChat, message_id: bytes) -> set[str]:
+        return self._kept.setdefault(_key(chat), {}).setdefault(message_id, set())
+
+    def edits(self, chat: DeviceChat, row: MessageRow, body: str) -> None:
+        """``edit`` is called: from here on it may be on the disk, even if it never returns."""
+        self._keeps(chat, row.id).add(body)
 
     def edited(self, chat: DeviceChat, row: MessageRow) -> None:
         """``edit`` returns."""
-        self._kept.setdefault(_key(chat), {})[row.id] = row.body
+        self._kept.setdefault(_key(chat), {})[row.id] = {row.body}
 
     def was_not_sent(self, chat: DeviceChat, message_id: bytes, error: CollabError) -> None:
         """``send`` raised: nothing of it is stored."""
@@ -223,6 +248,9 @@ class ChatChecks:
     def shown(self, chat: DeviceChat, row: MessageRow) -> None:
         """A program is told of a message: it is on the disk, so far at least."""
         found = chat.connection.execute(_SHOWN, (row.row,)).fetchone()
+        if found is None:  # what was stored in the same transaction may have made it one with ours
+            merged = chat.connection.execute(_OURS, (chat.number, row.id)).fetchone()
+            found = merged and (row.id, *merged)
         if found is None or found[0] != row.id or not _leads(row.state, MessageState(found[1])):
             raise Violation(f"{_who(chat)} shows {row.body!r} before it is stored: {found}")
         key = (*_key(chat), row.row)
@@ -236,7 +264,7 @@ class ChatChecks:
         self._states[key] = row.state
         kept = self._kept.get(_key(chat), {})
         if row.id in kept and row.position is not None and row.state in IN_LOG:
-            kept[row.id] = row.body  # the application at the relay may have rewritten it
+            kept[row.id] = {row.body}  # the application at the relay may have rewritten it
         self._world.note(
             "device %d: %s is %s %s", chat.device.number, row.body, row.state, row.code
         )
@@ -253,7 +281,9 @@ class ChatChecks:
                 if not (self._is_copied or self._is_put_back or self._forgets_lanes):
                     raise Violation(f"{_who(chat)} begins a lane; the relay forgot none")
             case cc.NewUser():
-                raise Violation(f"{_who(chat)} takes its user for another: nobody else signed in")
+                self._receipts.pop(_key(chat), None)
+                if not self._has_signed_in:
+                    raise Violation(f"{_who(chat)} is {change.user}'s; nobody else signed in")
             case cc.Replace():
                 self._world.count("history replaced")
                 self._receipts.pop(_key(chat), None)
@@ -294,9 +324,9 @@ class ChatChecks:
         if not locally or sent is None or sent.device != chat.device.number:
             return
         assert sent.ttl_ms is not None
-        forward_s = chat.device.jumped - sent.jumped
+        forward_s = chat.device.jumped - sent.asked.jumped
         if forward_s * 1000 <= limits.CLOCK_SLACK_MS:
-            age_ms = (self._world.now - sent.at) * 1000
+            age_ms = (self._world.now - sent.asked.at) * 1000
             if age_ms < sent.ttl_ms - _TOLERANCE_MS and not self._is_copied:
                 raise Violation(f"{row.body!r} expired after {age_ms} of {sent.ttl_ms} ms")
 
@@ -342,12 +372,22 @@ class ChatChecks:
                 elif bound[1] != frame.body:
                     raise Violation(f"{what} with {frame.body!r}, and has {bound[1]!r}")
                 else:
+                    self._is_its_writers(chat, frame)
                     self._remains(chat, frame)
             case frames.Mark():
                 if frame.delivered_upto > row.seq or frame.read_upto > max(
                     row.read_upto, chat.told_read
                 ):
                     raise Violation(f"{frame}; on its disk is {row}")
+
+    def _is_its_writers(self, chat: DeviceChat, frame: frames.Send) -> None:
+        """What one user wrote never goes up for another."""
+        sent, user = self._sent.get(frame.message_id), chat.device.user
+        if sent is None or user is None or self._is_copied:
+            return
+        if (sent.sender or user) != user:
+            raise Violation(f"{_who(chat)} sends what {sent.sender} wrote as {user}'s")
+        self._sent[frame.message_id] = replace(sent, sender=user)  # nobody else's from now on
 
     def _remains(self, chat: DeviceChat, frame: frames.Send) -> None:
         """A wrong clock neither hurries a message nor makes it live for ever."""
@@ -357,7 +397,7 @@ class ChatChecks:
             or sent.device != chat.device.number or self._is_copied or frame.ttl_ms is None
         ):  # fmt: skip
             return
-        remains = max(0.0, sent.ttl_ms - (self._world.now - sent.at) * 1000)
+        remains = max(0.0, sent.ttl_ms - (self._world.now - sent.asked.at) * 1000)
         if abs(frame.ttl_ms - remains) > _TOLERANCE_MS:
             raise Violation(f"a message that has {remains} ms goes up with {frame.ttl_ms}")
 
@@ -404,7 +444,7 @@ class ChatChecks:
                     (chat.number, message_id),
                 ):  # fmt: skip
                     raise Violation(f"{_who(chat)} has lost a message that was sent")
-        _receipts_agree(chats)
+        _receipts_agree(chats, is_told_again=not self._has_signed_in)
 
     def _has_ends(
         self, chat: DeviceChat, log: dict[int, tuple[bytes, str, str]], room: _Room
@@ -424,6 +464,8 @@ class ChatChecks:
                 is_elsewhere = row.id in seqs and (row.seq != seqs[row.id] or row.replaced)
                 if is_elsewhere and not is_forgotten:
                     raise Violation(f"{what} as {row.seq}, and is {seqs[row.id]} in the log")
+            elif row.code == OTHER_USER and self._is_copied:
+                continue  # the other copy may have sent it for this user
             elif log.get(seqs.get(row.id, 0)) == (row.id, user, row.body):
                 raise Violation(f"{what}, and in the log")
 
@@ -502,12 +544,16 @@ def _has_log(chat: DeviceChat, log: dict[int, tuple[bytes, str, str]], room: _Ro
         raise Violation(f"{_who(chat)} and the log differ: {wrong[:4]}")
     if any(one.replaced for one in here):
         raise Violation(f"{_who(chat)} marks as replaced what is in the log")
+    misjudged = [one.body for one in here if one.mine != (one.sender == row.user)]
+    if misjudged:
+        raise Violation(f"{_who(chat)}, who is {row.user}, does not know whose {misjudged} are")
     check_unread(chat)
     if chat.unread != chat_rows.unread(connection, number):
         raise Violation(f"{_who(chat)} shows {chat.unread} unread")
 
 
-def _receipts_agree(chats: Sequence[DeviceChat]) -> None:
+def _receipts_agree(chats: Sequence[DeviceChat], *, is_told_again: bool) -> None:
+    """``is_told_again``: whoever read something is there to say so to a relay that lost it."""
     marks: dict[str, tuple[int, int]] = {}
     for chat in chats:
         row = chat_rows.chat(chat.connection, chat.number)
@@ -517,11 +563,13 @@ def _receipts_agree(chats: Sequence[DeviceChat]) -> None:
     for chat in chats:
         row = chat_rows.chat(chat.connection, chat.number)
         assert row is not None
-        if row.read_upto != marks[row.user][1]:
+        if row.read_upto != marks[row.user][1] and is_told_again:
             raise Violation(f"{_who(chat)} has read {row.read_upto}, its user {marks[row.user][1]}")
         told = {one.user: one for one in chat_rows.receipts(chat.connection, chat.number)}
         for user, (delivered, read) in marks.items():
             one = told.get(user, Receipt(user, 0, 0))
+            if not is_told_again:
+                read = max(read, one.read_upto)
             if user != row.user and (one.delivered_upto, one.read_upto) != (delivered, read):
                 raise Violation(f"{_who(chat)} has {one}; {user} is at {delivered}, {read}")
         _states_follow(chat, told.values(), row.user)
@@ -531,7 +579,7 @@ def _states_follow(chat: DeviceChat, receipts: Iterable[Receipt], user: str) -> 
     delivered = max((max(o.delivered_upto, o.read_upto) for o in receipts), default=0)
     read = max((one.read_upto for one in receipts), default=0)
     for row in _own(chat):
-        if row.state not in IN_LOG or row.seq is None or row.replaced:
+        if row.state not in IN_LOG or row.seq is None or row.replaced or not row.mine:
             continue
         wanted = PATH[4] if row.seq <= read else PATH[3] if row.seq <= delivered else PATH[2]
         if row.state is not wanted:

@@ -186,6 +186,21 @@ def _offers_nothing(_: Function) -> Function:
     return lambda self, since: set()
 
 
+@mutant("the device keeps what lies beyond the log's end", _Work, "_offer_beyond", chats=True)
+def _keeps_beyond(_: Function) -> Function:
+    return lambda self, head: None
+
+
+@mutant("the device keeps marks beyond the log's end", message_changes, "cut_receipts", chats=True)
+def _keeps_marks(_: Function) -> Function:
+    return lambda connection, room_id, head: False
+
+
+@mutant("the device loses what lost its number to another", _Work, "_offer_again", chats=True)
+def _loses_its_number(_: Function) -> Function:
+    return lambda self, row: None
+
+
 # What is shown
 
 

@@ -27,6 +27,7 @@ class ChatPlan:
     retain_every: int
     limits: dict[str, int]
     users: str  # "own": one of each device; "shared": two devices of one; "device": an open relay
+    sign_ins: int  # how often another user signs in on a device
     by_process: bool  # devices cannot tell one boot from another
     outbox: int  # messages that may wait on a device
 
@@ -34,6 +35,8 @@ class ChatPlan:
 def make_chat_plan(rng: random.Random, *, copies: bool) -> ChatPlan:
     """Draw a plan. ``copies``: device files are cloned or put back."""
     page = rng.choice([2, 5, 100])
+    # Of an open relay a device that takes another id is another user: not with copies.
+    users = rng.choice(["own", "own", "shared", "own" if copies else "device"])
     newest = rng.choice([1, 3, 10])
     return ChatPlan(
         operations=rng.choice([10, 15, 15, 25, 25, 40]),
@@ -79,8 +82,8 @@ def make_chat_plan(rng: random.Random, *, copies: bool) -> ChatPlan:
             "RETRY_CAP_MS": 5_000,
             "MAX_LANES_PER_USER": rng.choice([1, 2, 1000, 1000]),
         },
-        # Of an open relay a device that takes another id is another user: not with copies.
-        users=rng.choice(["own", "own", "shared", "own" if copies else "device"]),
+        users=users,
+        sign_ins=0 if users == "device" else rng.choice([0, 0, 0, 1, 4]),
         by_process=rng.choice([True, False, False]),
         outbox=rng.choice([3, 10_000, 10_000]),
     )

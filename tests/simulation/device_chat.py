@@ -19,6 +19,7 @@ from collab.storage.message_acts import Draft, OutboxCaps
 from collab.storage.message_changes import Stored
 from collab.storage.message_rows import MessageRow
 from collab.storage.messages import load
+from tests.simulation.chat_checkers import Asked
 from tests.simulation.ledger import SimulatedLedger
 
 if TYPE_CHECKING:
@@ -147,13 +148,13 @@ class DeviceChat:
         world = self.device.world
         sent_at = self.device.wall_ms
         draft = Draft(letter.id, letter.body, b"", sent_at, letter.ttl_ms)
-        asked_at = world.now
+        asked = Asked(world.now, self.device.jumped)
 
         def queued(result: tuple[MessageRow, cc.Waiting | None]) -> None:
             row, waiting = result
             if waiting is not None:
                 world.note("device %d has sent %s", self.device.number, row.body)
-                self.checks.sent(self, row, asked_at)
+                self.checks.sent(self, row, asked)
                 self.machine.outbox.queued(waiting)
                 self.show(row)
 
@@ -177,6 +178,7 @@ class DeviceChat:
             self.checks.edited(self, after)
             self.show(after)
 
+        self.checks.edits(self, row, body)
         self._ask(
             lambda connection: message_acts.edit(connection, row.row, body, self._caps), edited
         )
@@ -202,11 +204,12 @@ class DeviceChat:
 
     def retry(self, row: MessageRow) -> None:
         """Queue a stalled message again."""
-        anchor, asked_at = self.clock.anchor(), self.device.world.now
+        anchor = self.clock.anchor()
+        asked = Asked(self.device.world.now, self.device.jumped)
 
         def queued(result: tuple[MessageRow, cc.Waiting]) -> None:
             self.device.world.count("message retried")
-            self.checks.sent(self, result[0], asked_at)
+            self.checks.sent(self, result[0], asked)
             self.machine.outbox.queued(result[1])
             self.show(result[0])
 

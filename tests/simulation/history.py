@@ -151,6 +151,26 @@ class History:
                 self.world.after(moment, partial(self._talk, talk, device, name, kind))
                 moment = min(plan.span, moment + rng.random() * 2 * plan.gap)
 
+        for _ in range(plan.chat.sign_ins):
+            device = rng.choice(self.devices).number
+            self.world.after(rng.random() * plan.span, partial(self._sign_in, device))
+
+    def _sign_in(self, number: int) -> None:
+        """The program ends, and another user's is started on the same file."""
+        device = self.devices[number]
+        users = {
+            "a visitor",
+            "another",
+            *(one.user for one in self.devices if one.user is not None),
+        }
+        device.user = self.world.rng.choice(sorted(users - {device.user}))
+        self.world.note("device %d: %s signs in", number, device.user)
+        self.world.count("another user signed in")
+        self.checks.chat.user_signed_in()
+        if device.is_up:
+            device.kill()
+            device.start()
+
     def _talk(self, talk: Talk, number: int, name: str, kind: str) -> None:
         device = self.devices[number]
         room = device.rooms.get(name)

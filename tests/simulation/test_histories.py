@@ -33,7 +33,7 @@ def test_after_any_history_of_faults_everybody_agrees_and_nothing_acked_is_lost(
         "gap", "gap lost", "history fetched", "history replaced", "store rolled back", "NewLane",
         "message expired", "messages deleted by retention", "chat reader behind the tail",
         "application: reject", "application: rewrite", "application: later", "application: busy",
-        "outbox full", "id conflict", "GiveUp",
+        "outbox full", "id conflict", "GiveUp", "NewUser",
     ):  # fmt: skip
         assert happened[what] >= 10, f"hardly any history exercised: {what}"
 
