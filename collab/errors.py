@@ -10,6 +10,8 @@ CollabError
 │   ├── OutboxFull        too much waits to be sent
 │   ├── BadMessage        no message can be made of this
 │   ├── IdConflict        another message has this id
+│   ├── BadNotebook       this is no notebook that nbformat takes
+│   ├── RoomNotEmpty      a notebook goes into a room of its own
 │   ├── WrongState        this message has gone too far for that, or not far enough
 │   ├── StoreLocked       another process owns the file
 │   ├── StoreCorrupt      the file is damaged, or is not ours; it is never overwritten
@@ -34,6 +36,7 @@ from typing import ClassVar
 __all__ = [
     "BadFrame",
     "BadMessage",
+    "BadNotebook",
     "BadUpdate",
     "Closed",
     "CollabError",
@@ -47,6 +50,7 @@ __all__ = [
     "ReadOnly",
     "Rejected",
     "RemoteError",
+    "RoomNotEmpty",
     "RoomReplaced",
     "StoreCorrupt",
     "StoreLocked",
@@ -96,6 +100,14 @@ class BadMessage(LocalError, ValueError):
 
 class IdConflict(LocalError):
     """Another message of this room has this id. Nothing was stored."""
+
+
+class BadNotebook(LocalError, ValueError):
+    """This is no notebook, or none that a document can hold. Nothing was stored."""
+
+
+class RoomNotEmpty(LocalError):
+    """A notebook is read into a room that has nothing yet. What is in this one was left alone."""
 
 
 class WrongState(LocalError):

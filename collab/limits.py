@@ -112,6 +112,14 @@ YJS_PING_S: Final = 30.0  # WebSocket pings to stock providers; a pong is due be
 YJS_SILENCE_S: Final = 20.0  # stock providers drop a socket that was silent for 30 s
 COMPACT_FROM_BYTES: Final = 64 * KIB  # below it a snapshot saves nothing
 
+# --- a notebook
+MAX_NOTEBOOK_BYTES: Final = 32 * MIB  # of a file that is read; plots make them large
+MAX_RUN_TEXT_BYTES: Final = 256 * KIB  # text that one run of a cell leaves: more nobody reads
+MAX_RUN_IMAGE_BYTES: Final = 4 * MIB  # and its images, as base64
+MAX_RUN_OUTPUTS: Final = 500  # and how many outputs: lines of two streams in turn are many
+MAX_TAKEN_ID_CHARACTERS: Final = 64  # of a request to a kernel
+MAX_WISHES: Final = 1_000  # that one person has of a kernel: every cell of a long notebook
+
 # --- storage
 STORE_BUSY_S: Final = 5.0  # how long a backup tool may hold SQLite's own lock before we give up
 WAL_KEPT_BYTES: Final = 4 * MIB  # SQLite checkpoints at this size; one huge commit must not stay

@@ -79,14 +79,29 @@ def test_at_most_one_module_per_package_imports_a_library(package: str, library:
     assert len(importers) <= 1, importers
 
 
-def test_engines_are_imported_in_the_engine_port_alone() -> None:
+def test_engines_are_imported_in_the_engine_port_and_the_shape_of_a_notebook_alone() -> None:
+    notebook = PACKAGES["collab"] / "notebook"
     offenders = [
         path
         for package in PACKAGES
         for path in sources(package)
-        if roots(imports(path)) & ENGINES and path.parent != PACKAGES["collab"] / "crdt"
+        if roots(imports(path)) & ENGINES
+        and path.parent != PACKAGES["collab"] / "crdt"
+        and path not in (notebook / "shape.py", notebook / "document.py")
     ]
     assert not offenders
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [("nbformat", "interchange"), ("jupyter_client", "ipython"), ("zmq", "ipython")],
+)
+def test_what_the_extra_notebook_brings_is_imported_by_one_module_and_only_when_it_runs(
+    library: str, module: str
+) -> None:
+    importers = [path for path in sources("collab") if library in roots(imports(path))]
+    assert {path.stem for path in importers} <= {module}
+    assert not [p for p in importers if library in roots(imports(p, at_import_time=True))]
 
 
 def test_only_the_chat_at_a_terminal_imports_what_draws_it_and_only_the_command_line_that() -> None:
