@@ -197,6 +197,44 @@ def doctor(
     raise typer.Exit(0 if asyncio.run(tell()) else 1)
 
 
+notebooks = typer.Typer(no_args_is_help=True, help="Notebooks as .ipynb files.")
+app.add_typer(notebooks, name="notebook")
+
+_Relay = Annotated[
+    str | None, typer.Option(envvar="COLLAB_RELAY", help="Address, such as ws://127.0.0.1:8765.")
+]
+_Store = Annotated[Path | None, typer.Option(help="A device's store file. Default: memory.")]
+
+
+@notebooks.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="The .ipynb file.")],
+    room: Annotated[str, typer.Argument(help="Name of the room, which has nothing yet.")],
+    *,
+    relay: _Relay = None,
+    store: _Store = None,
+) -> None:
+    """Read an .ipynb file into an empty room, of a store file, at a relay, or both."""
+    from collab.notebook.files import import_file
+
+    typer.echo(import_file(file, room, relay=relay, store=store))
+
+
+@notebooks.command()
+def export(
+    room: Annotated[str, typer.Argument(help="Name of the room.")],
+    file: Annotated[Path, typer.Argument(help="The .ipynb file to write.")],
+    *,
+    relay: _Relay = None,
+    store: _Store = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write the notebook of a room as an .ipynb file that is valid for nbformat."""
+    from collab.notebook.files import export_file
+
+    typer.echo(export_file(room, file, relay=relay, store=store, force=force))
+
+
 def main() -> None:
     """Run the command line; an error of ours ends it with status 1 and one readable line."""
     try:
