@@ -197,6 +197,47 @@ def doctor(
     raise typer.Exit(0 if asyncio.run(tell()) else 1)
 
 
+@app.command()
+def kernel(
+    room: Annotated[str, typer.Argument(help="Name of the room.")],
+    *,
+    relay: Annotated[
+        str,
+        typer.Option(envvar="COLLAB_RELAY", help="Address on this machine: ws://127.0.0.1:8765."),
+    ],
+    store: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps the notebook, for this program alone. Default: memory."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What others see.")] = "Kernel",
+    kernel_: Annotated[str, typer.Option("--kernel", help="A Jupyter kernel.")] = "python3",
+    folder: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Where the code runs. Default: here."),
+    ] = None,
+) -> None:
+    """Run the cells of a notebook's room, for whoever asks there. It runs code as this user.
+
+    Needs `pip install 'collab-sync[notebook]'`, and takes a relay on this machine alone. Ends with
+    Ctrl-C; it may be killed and started again at any time, and marks the cell that ran then.
+    """
+    import asyncio
+
+    from collab.notebook.kernel import KernelProgram, run_kernel
+
+    program = KernelProgram(room, relay, store or ":memory:", name, kernel_, folder)
+    asyncio.run(
+        run_kernel(
+            program,
+            on_opened=lambda: typer.echo(
+                f"kernel: runs any code that somebody in the room {room!r} at {relay} asks for, "
+                "as this user. Ctrl-C ends it."
+            ),
+            on_ready=lambda pid: typer.echo(f"kernel: ready, process {pid}"),
+        )
+    )
+
+
 notebooks = typer.Typer(no_args_is_help=True, help="Notebooks as .ipynb files.")
 app.add_typer(notebooks, name="notebook")
 
