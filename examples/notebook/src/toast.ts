@@ -1,0 +1,26 @@
+/** A word about what was just done, for a moment, and perhaps a way back. */
+
+import { button, make } from "./dom.js";
+
+const SHOWN_MS = 8_000;
+
+export class Toast {
+  readonly element = make("div", { class: "toast", role: "status", "aria-live": "polite" });
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  show(text: string, act?: { readonly label: string; readonly does: () => void }): void {
+    const words = make("span", { text });
+    const does = (): void => {
+      this.hide();
+      act?.does();
+    };
+    this.element.replaceChildren(words, ...(act === undefined ? [] : [button(act.label, act.label, does)]));
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.hide(), SHOWN_MS);
+  }
+
+  private hide(): void {
+    clearTimeout(this.timer);
+    this.element.replaceChildren();
+  }
+}
