@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check format bench mutants soak fuzz clean
+.PHONY: demo demo-headless notebook test check format bench mutants soak fuzz clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -12,8 +12,14 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip --quiet --disable-pip-version-check install --editable . --group dev
 	touch $(STAMP)
 
-demo: $(STAMP)          ## Two programs share one room, offline and on, are killed, and come out identical.
+demo: $(STAMP)          ## A notebook in your browser, for several people, online or not.
 	$(BIN)/collab demo
+
+demo-headless: $(STAMP) ## Two programs share one room, offline and on, are killed, and come out identical.
+	$(BIN)/collab demo --headless
+
+notebook:               ## Build the notebook's page anew, which is committed. Needs Node.
+	cd examples/notebook && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build
 
 JOBS ?= 2
 test: $(STAMP)          ## All tests, in JOBS processes.

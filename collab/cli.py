@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -64,33 +65,74 @@ def serve(
 
 @app.command()
 def demo(
-    seed: Annotated[
-        int | None, typer.Option(help="Repeat a run: when links are cut and who is killed.")
+    *,
+    headless: Annotated[
+        bool,
+        typer.Option("--headless", help="No page: the story of two programs, in this terminal."),
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            show_default="8765",
+            help="Port of the page; 0 lets the system choose. What a browser keeps belongs to it.",
+        ),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The first few thousand edits: some seconds.")
+    kernel: Annotated[
+        bool,
+        typer.Option(
+            "--kernel",
+            help="Run the notebook's code, in a Jupyter kernel. Whoever writes into the notebook "
+            "then does on this machine what you may do.",
+        ),
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(help="New or empty folder for the files, which then stay there."),
+        typer.Option(
+            help="Folder for the files. Of the notebook the default is collab/demo in this user's "
+            "folder for data; the story needs a new or empty one, and keeps only a given one.",
+            show_default=False,
+        ),
     ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="With --headless, repeat a run: when links are cut and who is killed."),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="With --headless, the first few thousand edits: some seconds."
+        ),
+    ] = False,
 ) -> None:
-    """Two programs edit one room, offline and on, are killed, and come out identical.
+    """Serve a notebook for several people at an address of this machine, until Ctrl-C.
 
-    Starts a relay and two clients, each a process of its own. They replay two real editing
-    histories (281,225 edits) into one room and send messages all the while; their networks go away,
-    one of them and the relay are killed (SIGKILL) and started again. Who was killed sends all its
-    messages again, under their ids. In the end a third, empty client joins; all are compared with
-    what the histories' own authors ended with, and every message must be everywhere once, in its
-    writer's order. Takes about 40 seconds.
+    Open it in two windows, write in both, switch one offline, reload it, come back. A sample
+    participant is there to play with. Nobody else can reach it: it listens on 127.0.0.1 alone.
 
-    Exit status 0: so it is. 1: not, and the files are kept. Nothing outside a temporary folder
-    and no network but this machine's own is used.
+    With --headless there is no page: two programs edit one room, offline and on, are killed, and
+    come out identical. They replay two real editing histories (281,225 edits) into one room and
+    send messages all the while; their networks go away, one of them and the relay are killed
+    (SIGKILL) and started again. Who was killed sends all its messages again, under their ids. In
+    the end a third, empty client joins; all are compared with what the histories' own authors ended
+    with, and every message must be everywhere once, in its writer's order. Takes about 40 seconds.
+    Exit status 0: so it is. 1: not, and the files are kept.
     """
-    from collab.demo.run import Screen, run_demo
+    if headless:
+        if port is not None or kernel:
+            raise typer.BadParameter("--port and --kernel are of the notebook, not of --headless.")
+        from collab.demo.run import Screen, run_demo
 
-    status = run_demo(Screen(), seed=seed, quick=quick, data=data)
-    raise typer.Exit(status)
+        raise typer.Exit(run_demo(Screen(), seed=seed, quick=quick, data=data))
+    if seed is not None or quick:
+        raise typer.BadParameter("--seed and --quick are of the story: add --headless.")
+    from collab.demo.notebook import DEFAULT_PORT, run_notebook
+    from collab.terminal.places import default_store
+
+    folder = data or default_store(os.environ, Path.home()).parent / "demo"
+    chosen = DEFAULT_PORT if port is None else port
+    raise typer.Exit(run_notebook(Console(), port=chosen, data=folder, kernel=kernel))
 
 
 @app.command()

@@ -1,4 +1,6 @@
-"""``collab demo``: two programs edit one room, offline and on, are killed, and come out identical.
+"""``collab demo``: the ``notebook``, and with ``--headless`` the story of two programs.
+
+They edit one room, offline and on, are killed, and come out identical.
 
 ``run`` is the command and ``story`` what it tells: clients (``player``) replay real ``traces`` into
 one room of a relay, each a process on the ``stage`` (``processes``), through links that can be cut

@@ -1,4 +1,4 @@
-"""The command ``collab demo``: a folder, a display, the story, and how it ends for the shell."""
+"""``collab demo --headless``: a folder, a display, the story, and how it ends for the shell."""
 
 from __future__ import annotations
 

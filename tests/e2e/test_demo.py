@@ -1,4 +1,4 @@
-"""``collab demo`` as its users run it: it ends identical, says so if not, and leaves nothing."""
+"""``collab demo --headless`` as its users run it: identical, or it says so; nothing is left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from collab.demo import run, talk, traces
 from collab.demo.story import Cast
 from collab.demo.traces import Trace
 
-DEMO = [sys.executable, "-c", "from collab.cli import main; main()", "demo"]
+DEMO = [sys.executable, "-c", "from collab.cli import main; main()", "demo", "--headless"]
 
 
 def environment(temporary: Path) -> dict[str, str]:

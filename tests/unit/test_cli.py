@@ -103,13 +103,16 @@ def test_a_folder_that_cannot_be_made_is_named(
     said = refusal(monkeypatch, capsys, "serve", "--open", "--port", "0", "--data", data)
     assert data in said
     assert data in refusal(monkeypatch, capsys, "demo", "--data", data)
+    assert data in refusal(monkeypatch, capsys, "demo", "--headless", "--data", data)
 
 
 def test_the_demo_does_not_touch_a_folder_with_files(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    assert "is not empty" in refusal(monkeypatch, capsys, "demo", "--data", str(tmp_path))
+    assert "is not empty" in refusal(
+        monkeypatch, capsys, "demo", "--headless", "--data", str(tmp_path)
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
