@@ -24,7 +24,6 @@ const options = {
   // two copies of Yjs do not know each other's types.
   alias: {
     "collab-sync": "../../browser/src/index.ts",
-    idb: "idb",
     lib0: "lib0",
     "y-protocols": "y-protocols",
     yjs: "yjs",

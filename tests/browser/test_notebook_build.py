@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 from collab.notebook.document import FRESH
 from collab.notebook.site import STATIC
+from tests.npm import install, run
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = ROOT / "examples" / "notebook"
 
 
-def run(*command: str, cwd: Path) -> None:
-    program = shutil.which(command[0])
-    assert program is not None, f"{command[0]} is missing"
-    done = subprocess.run(
-        [program, *command[1:]], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(command)} failed\n{done.stdout}\n{done.stderr}"
-
-
-def need_libraries() -> None:
-    """Install what the lock file names, once."""
-    stamp = SOURCES / "node_modules" / ".package-lock.json"  # npm writes it last
-    lock = SOURCES / "package-lock.json"
-    if stamp.exists() and stamp.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=SOURCES)
-    os.utime(stamp)
-
-
 def test_the_committed_page_is_what_its_sources_make_byte_for_byte(tmp_path: Path) -> None:
-    need_libraries()
-    run("node", "build.mjs", str(tmp_path), cwd=SOURCES)
+    install(SOURCES)
+    run(SOURCES, "node", "build.mjs", str(tmp_path))
     built = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     committed = {path.name: path.read_bytes() for path in STATIC.iterdir()}
     assert built.keys() == committed.keys()
@@ -47,8 +26,8 @@ def test_the_committed_page_is_what_its_sources_make_byte_for_byte(tmp_path: Pat
 
 
 def test_the_sources_of_the_page_pass_the_compiler() -> None:
-    need_libraries()
-    run("npm", "run", "--silent", "check", cwd=SOURCES)
+    install(SOURCES)
+    run(SOURCES, "npm", "run", "--silent", "check")
 
 
 def test_the_page_begins_with_the_same_notebook_as_a_python_client() -> None:
@@ -69,8 +48,8 @@ def test_the_page_names_no_registry_and_nothing_outside_itself() -> None:
 
 def test_a_wheel_carries_the_page(tmp_path: Path) -> None:
     run(
-        sys.executable, "-m", "pip", "--quiet", "wheel", str(ROOT), "--no-deps", "--no-index",
-        "--no-build-isolation", "--wheel-dir", str(tmp_path), cwd=tmp_path,
+        tmp_path, sys.executable, "-m", "pip", "--quiet", "wheel", str(ROOT), "--no-deps",
+        "--no-index", "--no-build-isolation", "--wheel-dir", str(tmp_path),
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.support import give_up
+from tests.npm import install
 
 HERE = Path(__file__).parent
 _LINE_BYTES = 64 * 1024 * 1024
-_STAMP = HERE / "node_modules" / ".package-lock.json"  # npm writes it last
 
 
 def need_node() -> None:
@@ -25,19 +22,10 @@ def need_node() -> None:
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
     if missing:
         give_up(f"{' and '.join(missing)} missing: nothing is tried against stock Yjs")
-    with (HERE / "package.json").open() as alone:  # tests run in several processes
-        fcntl.flock(alone, fcntl.LOCK_EX)
-        _install()
-
-
-def _install() -> None:
-    if _STAMP.exists() and _STAMP.stat().st_mtime >= (HERE / "package-lock.json").stat().st_mtime:
-        return
-    command = ["npm", "ci", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
-    if done.returncode:
-        give_up(f"npm ci failed: nothing is tried against stock Yjs\n{done.stderr[-2000:]}")
-    os.utime(_STAMP)
+    try:
+        install(HERE, "--omit=optional")
+    except AssertionError as error:
+        give_up(f"nothing is tried against stock Yjs: {error}")
 
 
 class Node:
