@@ -109,7 +109,7 @@ def test_a_programs_map_comes_out_as_it_went_in_and_bytes_that_are_none_do_no_ha
         assert unpack_map(junk) is None
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, 1 + 2j, 2**70], ids=str)
+@pytest.mark.parametrize("value", [..., {1, 2}, 1 + 2j, 2**70], ids=str)
 def test_what_msgpack_cannot_carry_raises(value: object) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
         pack_map({"value": value})
