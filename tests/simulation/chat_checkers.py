@@ -94,6 +94,7 @@ class ChatChecks:
         self._has_signed_in = False  # another user on some device
         self._forgets_lanes = plan.limits["MAX_LANES_PER_USER"] < 1000
         self._kept: dict[tuple[int, int], dict[bytes, set[str]]] = {}  # what a device has promised
+        self._is_nameless: set[tuple[int, int]] = set()  # chats stored before their room's epoch
         self._states: dict[tuple[int, int, int], MessageState] = {}
         self._receipts: dict[tuple[int, int], dict[str, Receipt]] = {}
         self._void: set[bytes] = set()  # runs of the relay on a log that is not there any more
@@ -210,6 +211,11 @@ class ChatChecks:
             row = rows.get(message_id)
             if row is None or (row.body not in bodies and row.state not in IN_LOG):
                 raise Violation(f"{_who(chat)} had sent {bodies}, and has {row} after a restart")
+        known = chat_rows.chat(chat.connection, chat.number)
+        if known is not None and known.seq and chat.device.disk.state.epoch(chat.name) is None:
+            # It died between the two transactions, and joins whatever room has the name.
+            self._world.count("chat stored before its room's epoch")
+            self._is_nameless.add(_key(chat))
         check_mark(chat)
 
     def sent(self, chat: DeviceChat, row: MessageRow, asked: Asked) -> None:
@@ -287,7 +293,7 @@ class ChatChecks:
             case cc.Replace():
                 self._world.count("history replaced")
                 self._receipts.pop(_key(chat), None)
-                if not self._is_put_back:
+                if not self._is_put_back and _key(chat) not in self._is_nameless:
                     raise Violation(f"{_who(chat)} takes the relay's log for another one")
             case cc.Bind():
                 (bound,) = chat.connection.execute(_BOUND, (chat.number,)).fetchone()
@@ -297,7 +303,7 @@ class ChatChecks:
                 if stored.receipts is not None or stored.reoffered:
                     self._world.count("log ends before what was known of it")
                     self._receipts.pop(_key(chat), None)
-                    if not self._is_put_back:
+                    if not self._is_put_back and _key(chat) not in self._is_nameless:
                         raise Violation(f"{_who(chat)} takes the relay's log for an older one")
             case cc.Expire() | cc.Decide():
                 for row in stored.changed:
