@@ -156,13 +156,13 @@ class ChatChecks:
                 seqs = [message.seq for message in added]
                 raise Violation(f"after message {room.head} of a room come {seqs}, head {head}")
             for message in added:
-                self._logged(room, message.id, message.seq)
+                self._logged(room, message.id, message.seq, message.sender)
             room.head = head
         for submission, decision in zip(batch.submissions, judged.decisions, strict=True):
             if isinstance(decision, SlotOutcome) and decision.code == OutcomeCode.ACCEPTED:
                 self._is_logged(file, submission.room_id, decision.message_id, decision.seq)
 
-    def _logged(self, room: _Room, message_id: bytes, seq: int) -> None:
+    def _logged(self, room: _Room, message_id: bytes, seq: int, sender: str) -> None:
         known = room.ids.get(message_id)
         if known is not None:
             may_be_forgotten = self._is_copied or self._is_put_back or self._forgets_lanes
@@ -172,6 +172,8 @@ class ChatChecks:
         sent = self._sent.get(message_id)
         if sent is None or message_id in self._any_order:
             return
+        if self._has_signed_in and sender != sent.lane[1]:
+            return  # it was on its way, and is retried as another user's now
         newest = room.newest.get(sent.lane, 0)
         if sent.number < newest and sent.number > self._any_order_up_to:
             raise Violation(f"device {sent.device} sent {sent.number} before {newest}")

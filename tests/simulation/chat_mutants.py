@@ -15,6 +15,7 @@ from collab.protocol.messages import LoggedMessage, OutcomeCode, Receipt, SlotOu
 from collab.protocol.outbox import Outbox
 from collab.storage import message_changes
 from collab.storage.message_changes import Stored, _Work, carry_out
+from collab.storage.message_rows import MessageRow, update
 from collab.storage.messages import StoredChat
 from collab_server.log import message_reads, messages
 from collab_server.log.chat import ChatBatch
@@ -186,19 +187,12 @@ def _offers_nothing(_: Function) -> Function:
     return lambda self, since: set()
 
 
-@mutant("the device keeps what lies beyond the log's end", _Work, "_offer_beyond", chats=True)
-def _keeps_beyond(_: Function) -> Function:
-    return lambda self, head: None
+@mutant("the device leaves out of the log what lost its number", _Work, "_offer_again", chats=True)
+def _stays_out(_: Function) -> Function:
+    def stay_out(self: _Work, row: MessageRow) -> None:
+        update(self.connection, row.row, replaced=1, tie=-row.row)
 
-
-@mutant("the device keeps marks beyond the log's end", message_changes, "cut_receipts", chats=True)
-def _keeps_marks(_: Function) -> Function:
-    return lambda connection, room_id, head: False
-
-
-@mutant("the device loses what lost its number to another", _Work, "_offer_again", chats=True)
-def _loses_its_number(_: Function) -> Function:
-    return lambda self, row: None
+    return stay_out
 
 
 # What is shown

@@ -11,7 +11,7 @@ from tests.simulation.plan import FAULTS
 
 HISTORIES = 2000
 START = 1
-ONCE_BROKEN = (70_981, 1_019_097)  # faults of the simulation itself, mended
+ONCE_BROKEN = (299, 6_938)  # faults of the simulation itself, mended
 
 
 @pytest.mark.timeout(600)
