@@ -360,7 +360,7 @@ class RoomChat:
             emit(GapsChanged(stored.gaps))
         for gap in stored.lost:
             self._tell(MessagesLost(gap.low, gap.high))
-        if isinstance(change, cc.Replace) or stored.reoffered:
+        if isinstance(change, cc.Replace) or stored.reoffered or stored.replaced:
             error = _replaced(self.name, stored)
             self._tell(MessagesReplaced(stored.reoffered, stored.replaced, error))
         if stored.unread is not None:

@@ -245,6 +245,9 @@ class _Work:
             self._set_gaps(add(self._gaps(), self.chat.seq + 1, change.after))
             self._set_mark(change.generation, change.after)
         self._offer_beyond(change.head)
+        gone = self._leave_beyond(change.head)
+        self.stored.replaced = len(gone)
+        self.stored.changed += by_row(self.connection, gone)
         if cut_receipts(self.connection, self.room_id, change.head):
             self.stored.receipts = receipts(self.connection, self.room_id)
         self._lose(change.oldest)
@@ -254,15 +257,8 @@ class _Work:
 
     def replace(self, change: cc.Replace) -> None:
         place = change.place
-        gone = select(
-            self.connection,
-            "WHERE room_id = ? AND place > ? AND place < ? AND tie = 0",
-            (self.room_id, place.head, TAIL),
-        )
-        for row in gone:
-            update(self.connection, row.row, replaced=1, tie=-row.row)
-        again = self._reoffer(change.since)
-        replaced = {row.row for row in gone} - again
+        gone = self._leave_beyond(place.head)
+        replaced = gone - self._reoffer(change.since)
         self.stored.replaced = len(replaced)
         self.stored.changed += by_row(self.connection, replaced)
         self.connection.execute("DELETE FROM receipts WHERE room_id = ?", (self.room_id,))
@@ -287,6 +283,14 @@ class _Work:
         for row in accepted:
             self._offer_again(row)
         return {row.row for row in accepted}
+
+    def _leave_beyond(self, head: int) -> set[int]:
+        """Keep, and mark, what is beyond the log's end; its row ids."""
+        beyond = "WHERE room_id = ? AND place > ? AND place < ? AND tie = 0"
+        gone = select(self.connection, beyond, (self.room_id, head, TAIL))
+        for row in gone:
+            update(self.connection, row.row, replaced=1, tie=-row.row)
+        return {row.row for row in gone}
 
     def _offer_beyond(self, head: int) -> None:
         """What was accepted of ours and is beyond the log's end is offered again."""

@@ -554,6 +554,16 @@ def test_what_the_relay_has_no_more_is_lost_and_told_once(file: sqlite3.Connecti
     assert stored.lost == (Gap(21, 50, lost=True),)
 
 
+def test_a_log_that_is_put_back_again_leaves_nothing_beyond_its_end(
+    file: sqlite3.Connection,
+) -> None:
+    receive(file, message(1), message(2), message(3))
+    store(file, cc.Replace(place(0, 3), 0))  # all is asked for again
+    stored = store(file, place(0, 1))
+    assert (stored.replaced, stored.reoffered) == (2, 0)
+    assert [found.replaced for found in select(file, "ORDER BY place", ())] == [False, True, True]
+
+
 # Another history
 
 
