@@ -14,6 +14,7 @@ from collab.errors import CollabError, WrongState
 from collab.events import Failed, Recovered, RoomEvent
 from collab.history import History, place_of
 from collab.message import Message
+from collab.progress import RoomState
 from collab.protocol.message_state import MessageState
 from collab.room import Room
 from collab.terminal import safe, wording
@@ -104,6 +105,12 @@ class Conversation:
     def connection(self) -> ConnectionStatus | None:
         """How the connection stands; None without a relay."""
         return self._client.connection
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether what the relay had is here, or a fault of the room keeps it away."""
+        status = self._room.status
+        return status.state is RoomState.LIVE or status.error is not None
 
     @property
     def trouble(self) -> str:

@@ -156,7 +156,9 @@ class Plain:
         if sent:
             return not any(_waits(message) for message in sent)
         status = self._conversation.connection
-        return status is None or status.state is State.LIVE or status.next_attempt is not None
+        if status is None or status.next_attempt is not None:
+            return True
+        return status.state is State.LIVE and self._conversation.is_caught_up
 
     # What came of it
 
