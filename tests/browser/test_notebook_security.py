@@ -14,7 +14,14 @@ from playwright.async_api import expect
 import collab
 from collab.notebook.site import routes
 from tests.browser.conftest import browser
-from tests.browser.notebook import Notebook, cells_of, notebook, notebook_site
+from tests.browser.notebook import (
+    Notebook,
+    cells_of,
+    notebook,
+    notebook_site,
+    sources_of,
+    until_equal,
+)
 from tests.browser.pages import QUICK
 
 SCRIPT = "<img src=x onerror='globalThis.owned=1'><script>globalThis.owned=1</script>"
@@ -99,6 +106,8 @@ def test_a_script_in_a_name_is_inert_and_a_long_name_is_cut(tmp_path: Path) -> N
             await ada.shows("Synced")
             room = await client.room("notebook")
             await room.wait_synced(20)
+            # "Synced" may have been said before the last of the keys.
+            await until_equal(["one"], lambda: sources_of(room))
             text = room.text(cells_of(room)[0]["source"])
             at = text.relative_position(1).to_json()
             room.presence.set(
