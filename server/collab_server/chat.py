@@ -208,6 +208,8 @@ class Chat:
             return OVERTAKEN if self.is_behind(reader) else None
         if page.messages[0].seq != reader.seq + 1:
             return OVERTAKEN
+        # What was read is durable, also where its commit has not been told here yet.
+        self._move(page.messages[-1].seq, ())
         reader.seq = page.messages[-1].seq
         return self._messages(page.messages)
 

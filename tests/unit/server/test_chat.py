@@ -252,6 +252,18 @@ def test_marks_end_at_the_head() -> None:
     assert chat.mark(ana, 2**62, 2**62) == Receipt("ana", 3, 3)
 
 
+def test_a_mark_of_what_was_read_from_the_log_stands_before_its_commit_is_told() -> None:
+    chat = chat_of()
+    ana, ben = enter(chat, "ana", at=state(2)), enter(chat, "ben", at=state(2))
+    assert chat.messages_of(ana, Page(run(1, 3), 1)) is not None  # 3 is durable, and not told yet
+    assert chat.mark(ana, 3, 0) == Receipt("ana", 3, 0)
+    chat.committed(3, run(3, 3))
+    assert chat.mark(ana, 3, 0) is None
+    assert receipts_for(chat, ben) == [Receipt("ana", 3, 0)]
+    assert chat.next_messages(ben) is BEHIND
+    assert chat.messages_of(ben, Page(run(1, 3), 1)) is not None
+
+
 def test_who_enters_is_due_the_marks_of_all_others() -> None:
     chat = chat_of(Receipt("ana", 1, 1), Receipt("ben", 2, 2), Receipt("cat", 3, 3))
     ben = enter(chat, "ben")
