@@ -96,9 +96,11 @@ def _messages() -> Migration:
         # What was written here and what came. ``message_rows`` says what the columns mean.
         # position: the place in the order of sending; NULL of what was not sent from this file.
         # as_sent: a digest of what was sent from here, where the relay keeps something else.
+        # AUTOINCREMENT: the program holds messages by their ids, and one may go (it was found to be
+        # another one) in the transaction that brings the next.
         """
         CREATE TABLE messages (
-            id            INTEGER PRIMARY KEY,
+            id            INTEGER PRIMARY KEY AUTOINCREMENT,
             room_id       INTEGER NOT NULL REFERENCES rooms (id),
             message_id    BLOB    NOT NULL,
             place         INTEGER NOT NULL,
