@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from collab.protocol.anybody import user_of_device
 from collab.storage.database import Connection, Database
 from collab.storage.faults import corrupt
 from collab.storage.schema import DEVICE_ID_BYTES
@@ -17,10 +18,11 @@ __all__ = ["Identity", "renew"]
 
 _META: Final = "SELECT value FROM meta WHERE key = ?"
 _SET_DEVICE: Final = "UPDATE meta SET value = ? WHERE key = 'device_id'"
-# An open relay names a user by the device: another name is no other person.
+# An open relay names a user by the device: another name is no other person. A user whom a token
+# names stays who it was: who signs in to a copy of the file may be another.
 _FORGET_USER: Final = (
-    "UPDATE chats SET user = ''",
-    "UPDATE messages SET sender = '' WHERE state IN ('queued', 'sending')",
+    "UPDATE chats SET user = '' WHERE user = ?",
+    "UPDATE messages SET sender = '' WHERE state IN ('queued', 'sending') AND sender = ?",
 )
 _NEXT_CONNECTION: Final = """
     UPDATE meta SET value = max(value + 1, ?) WHERE key = 'connection_number' RETURNING value
@@ -29,9 +31,10 @@ _NEXT_CONNECTION: Final = """
 
 def renew(connection: Connection, device_id: bytes) -> None:
     """Take another device id in the caller's transaction."""
+    (before,) = connection.execute(_META, ("device_id",)).fetchone()
     connection.execute(_SET_DEVICE, (device_id,))
     for statement in _FORGET_USER:
-        connection.execute(statement)
+        connection.execute(statement, (user_of_device(before),))
 
 
 class Identity:

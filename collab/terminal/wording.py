@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from collab.protocol.anybody import ANYBODY
 from collab.protocol.gaps import Gap
 from collab.protocol.message_state import MessageState
 from collab.terminal import safe
@@ -22,7 +23,6 @@ NAME: Final = "name"
 """The field of a message's meta in which ``collab chat --name`` says who writes."""
 
 _YOU: Final = "you"  # somebody else who is called so shows as "you (you)"
-_ANYBODY: Final = "anybody-"  # how identities begin at a relay that lets everybody in
 _TAG: Final = 6  # characters of an identity beside a name that its owner chose
 _IDENTITY: Final = 12  # of an identity alone
 
@@ -54,7 +54,7 @@ def sender(message: Shown) -> str:
     """Who wrote it. A name that its writer chose never stands without a part of the identity."""
     if message.is_mine:
         return _YOU
-    identity = safe.name((message.sender or "?").removeprefix(_ANYBODY))
+    identity = safe.name((message.sender or "?").removeprefix(ANYBODY))
     chosen = message.meta.get(NAME)
     if isinstance(chosen, str) and chosen.strip():
         return f"{safe.name(chosen)} ({identity[:_TAG]})"

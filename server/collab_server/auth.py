@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -12,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from collab import limits
 from collab.errors import LocalError
+from collab.protocol import anybody
 from collab.protocol.frames import Access
 from collab.protocol.members import GONE, Role
 from collab_server.settings import Settings, is_loopback
@@ -33,7 +33,7 @@ class User:
 
 def user_of_device(device: bytes) -> User:
     """Who a device is at a relay that lets everybody in. Its id cannot be told from that."""
-    return User(f"anybody-{hashlib.blake2b(device, digest_size=8).hexdigest()}")
+    return User(anybody.user_of_device(device))
 
 
 Authenticate = Callable[[str | None, HTTPConnection], Awaitable[User | None]]

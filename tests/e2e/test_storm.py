@@ -57,7 +57,7 @@ def test_a_hundred_clients_lose_their_relay_and_come_back_over_the_jitters_secon
                     room.text("body").insert(0, f"[{number}]")
                 await until(lambda: len(waits) >= CLIENTS)
             await until(lambda: all(is_live(client) for client in clients))
-            # The waits that were chosen, since a busy machine lets attempts begin late and together.
+            # The waits as they were chosen: on a busy machine attempts begin late, and together.
             first = Counter(int(10 * wait_s) for wait_s in waits[:CLIENTS])
             assert max(first.values()) < CLIENTS / 2  # not all at one moment
             assert len(first) >= 6  # but over the whole second

@@ -78,6 +78,21 @@ class _Room:
     newest: dict[tuple[int, str | None], int] = field(default_factory=dict)  # the last of each lane
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The receipts that a device has, and at which mark of whose log it was told them."""
+
+    user: str
+    generation: bytes
+    seq: int
+    receipts: dict[str, Receipt]
+
+    def is_of_same(self, before: _Told) -> bool:
+        """Whether it goes on from ``before``."""
+        same = (self.user, self.generation) == (before.user, before.generation)
+        return same and self.seq >= before.seq
+
+
 class ChatChecks:
     """The book of one history's chats."""
 
@@ -96,7 +111,7 @@ class ChatChecks:
         self._kept: dict[tuple[int, int], dict[bytes, set[str]]] = {}  # what a device has promised
         self._is_nameless: set[tuple[int, int]] = set()  # chats stored before their room's epoch
         self._states: dict[tuple[int, int, int], MessageState] = {}
-        self._receipts: dict[tuple[int, int], dict[str, Receipt]] = {}
+        self._receipts: dict[tuple[int, int], _Told] = {}
         self._void: set[bytes] = set()  # runs of the relay on a log that is not there any more
         self._generations: set[bytes] = set()
         self.log: Callable[[], LogFile]
@@ -345,12 +360,18 @@ class ChatChecks:
                 raise Violation(f"{_who(chat)} calls {gap} lost; the relay has {room.oldest}")
 
     def _rise(self, chat: DeviceChat, receipts: Sequence[Receipt]) -> None:
-        known = self._receipts.setdefault(_key(chat), {})
-        now = {receipt.user: receipt for receipt in receipts}
-        for user, before in known.items():
-            after = now.get(user, Receipt(user, 0, 0))
-            if after.delivered_upto < before.delivered_upto or after.read_upto < before.read_upto:
-                raise Violation(f"{_who(chat)}: {before} fell to {after}")
+        row = chat_rows.chat(chat.connection, chat.number)
+        assert row is not None
+        now = _Told(row.user, row.generation, row.seq, {one.user: one for one in receipts})
+        known = self._receipts.get(_key(chat))
+        # What another user or of another log was told may have been stored, and the device have
+        # died before it said so.
+        if known is not None and now.is_of_same(known):
+            for user, before in known.receipts.items():
+                after = now.receipts.get(user, Receipt(user, 0, 0))
+                fell = after.delivered_upto < before.delivered_upto
+                if fell or after.read_upto < before.read_upto:
+                    raise Violation(f"{_who(chat)}: {before} fell to {after}")
         self._receipts[_key(chat)] = now
 
     # The wire
@@ -413,10 +434,10 @@ class ChatChecks:
         """A device is told something: the log's disk has it."""
         match frame:
             case frames.Entered():
-                chat.told_read = frame.read_upto
+                chat.told_user, chat.told_read = frame.user, frame.read_upto
             case frames.Receipts():
-                user = _user(chat)
-                read = [one.read_upto for one in unpack_receipts(frame.data) if one.user == user]
+                receipts = unpack_receipts(frame.data)
+                read = [one.read_upto for one in receipts if one.user == chat.told_user]
                 chat.told_read = max(chat.told_read, *read, 0)
         room = self._room_of(chat)
         if room is None or chat.generation in self._void:

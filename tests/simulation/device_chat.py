@@ -61,7 +61,8 @@ class DeviceChat:
         self.is_closed = False
         self.generation = b""  # of the relay's run on this connection
         self._read_at, self._running = -1.0, 0  # the running time at a moment
-        self.told_read = 0  # what the relay knows of this user's reading
+        self.told_user = ""  # whom the relay takes this connection for
+        self.told_read = 0  # what it knows of this user's reading
         self._fetching = 0
         self._caps = OutboxCaps(device.plan.chat.outbox)
         self._timer: float | None = None

@@ -171,8 +171,8 @@ class ConnectionChat:
         loaded, reader = channel.loaded, channel.reader
         key = LaneKey(self._user, self._device, frame.lane_epoch)
         state = await self._chats.state(loaded, key, frame)
-        if channel.is_over:
-            return
+        if channel.is_over or loaded.room.sealed:
+            return  # of a room that is being deleted the log says no more what was in it
         self._answer(channel, loaded.chat.enter(reader, state, frame.seq, self._granted))
         self._granted += state.head - reader.seq
         channel.lane = ConnectionLane(

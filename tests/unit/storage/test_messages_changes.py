@@ -12,11 +12,12 @@ import pytest
 from collab import limits
 from collab.errors import IdConflict, WrongState
 from collab.protocol import chat_changes as cc
+from collab.protocol.anybody import user_of_device
 from collab.protocol.device_clock import Anchor, Reading
 from collab.protocol.gaps import Gap
 from collab.protocol.message_state import MessageState
 from collab.protocol.messages import LoggedMessage, Receipt
-from collab.storage import message_acts
+from collab.storage import identity, message_acts
 from collab.storage.chat_rows import chat
 from collab.storage.message_acts import Draft, OutboxCaps
 from collab.storage.message_changes import Stored, carry_out
@@ -186,6 +187,34 @@ def test_what_the_relay_made_of_the_message_of_a_user_before_is_that_message(
     stored = receive(file, message(1, 1, sender="me", body="better"))
     assert (stored.added, order(file)) == ([], ["better"])
     assert (row(file, 1).replaced, row(file, 1).mine) == (False, False)
+
+
+@pytest.mark.parametrize("named_by", ["the device", "a token"])
+def test_with_another_device_id_only_who_is_named_by_it_is_the_same_person(
+    file: sqlite3.Connection, named_by: str
+) -> None:
+    before = user_of_device(bytes(16)) if named_by == "the device" else "ana"
+    store(file, place(user=before))
+    send(file, 1, 2)
+    bind(file, 1)
+    receive(file, message(1, sender=before))
+    identity.renew(file, b"n" * 16)
+    store(file, cc.NewUser("ben", FRESH))
+    is_same = named_by == "the device"
+    assert states(file) == 2 * ["queued" if is_same else "stalled"]
+    here = select(file, "WHERE room_id = ? AND sender = ? AND seq = 1", (ROOM, before))
+    assert [one.mine for one in here] == [is_same]
+
+
+def test_a_message_never_gets_the_id_of_one_that_went(file: sqlite3.Connection) -> None:
+    store(file, place())
+    send(file, 1)
+    bind(file, 1)
+    (seen,) = receive(file, message(1, 1, sender="me", body="better")).added
+    stored = store(file, decide(1, "accepted", 1))
+    assert list(stored.merged) == [seen.row]
+    (new,) = receive(file, message(2)).added
+    assert new.row > seen.row
 
 
 def test_the_same_person_under_another_name_keeps_what_waits(file: sqlite3.Connection) -> None:
