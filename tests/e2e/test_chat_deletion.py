@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import collab
+from collab_server.chats import Chats
+from collab_server.log.chat_port import ChatState
+from collab_server.log.sqlite import SqliteLog
 from tests.e2e.chat_support import DAY_MS, Clocks, history, logged, look, on_clock, shows, watch
 from tests.e2e.support import QUICK, Wire, run, running, until
 
@@ -54,5 +59,48 @@ def test_what_waits_for_a_room_that_was_deleted_stays_here_and_goes_to_no_other(
                     await shows(await client.room("notes"), "in the new room")
                 assert await history(theirs) == ["in the new room"]
             assert [row[1] for row in logged(tmp_path / "relay")["messages"]] == [1]
+
+    run(main())
+
+
+def test_who_enters_while_the_room_is_deleted_is_not_told_of_an_empty_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entering, committed = asyncio.Event(), asyncio.Event()
+    read, go_on = asyncio.Event(), asyncio.Event()
+    state, delete_room = Chats.state, SqliteLog.delete_room
+
+    async def read_after_it(chats: Chats, *arguments: Any) -> ChatState:
+        entering.set()
+        await committed.wait()
+        found = await state(chats, *arguments)
+        read.set()
+        return found
+
+    async def delete_slowly(log: SqliteLog, room_id: int, *, now_ms: int) -> None:
+        await delete_room(log, room_id, now_ms=now_ms)
+        committed.set()
+        await go_on.wait()
+
+    async def main() -> None:
+        async with (
+            running(tmp_path / "relay") as (url, relay),
+            Wire(url) as wire,
+            collab.open(tmp_path / "a.db", relay=wire.url, settings=QUICK) as client,
+        ):
+            room = await client.room("notes")
+            await (await room.chat.send("taken")).wait("accepted", 20)
+            seen = watch(room)
+            monkeypatch.setattr(Chats, "state", read_after_it)
+            monkeypatch.setattr(SqliteLog, "delete_room", delete_slowly)
+            await wire.cut()
+            await entering.wait()
+            deletion = asyncio.create_task(relay.room("notes").delete())
+            await read.wait()
+            go_on.set()
+            await deletion
+            await until(lambda: room.status.error)
+            assert [it.state for it in await room.chat.history()] == ["accepted"]
+            assert not seen.of(collab.MessagesReplaced)
 
     run(main())
