@@ -60,6 +60,8 @@ class RoomSync:
         self._device = device
         self._local = local
         self._is_aside = False
+        self._joining = object()  # another one from each joining to the next
+        self._stored_epoch = row.epoch
         chat.on_change = local.changed
         local.on_saved = self._saved
         local.on_change = self._changed
@@ -113,6 +115,7 @@ class RoomSync:
 
     def join(self, request: int) -> frames.Join:
         """The frame that opens the room, on a fresh connection or again on this one."""
+        self._joining = object()
         self.chat.detach()
         self.live.detach()
         return self.machine.join(request, self.name)
@@ -151,8 +154,11 @@ class RoomSync:
                 self._carry_out(machine.joined(frame, generation, unsaved=self._has_unsaved))
                 self._meter.joined(machine, self.chat.machine, frame.head, good=frame.good)
                 if machine.phase is Phase.OPEN:
-                    self.chat.joined(frame.channel, generation)
                     self.live.joined(frame.channel, machine.access)
+                    if machine.epoch == self._stored_epoch:
+                        self.chat.joined(frame.channel, generation)
+                    else:
+                        self._device.run(self._join_chat(frame.channel, generation))
                 announcement = self.presence.announcement()
                 if announcement is not None:
                     self._send_presence(announcement)
@@ -169,6 +175,7 @@ class RoomSync:
 
     def detached(self) -> None:
         """The connection is gone."""
+        self._joining = object()
         self.machine.detach()
         self.chat.detach()
         self.live.detach()
@@ -196,6 +203,18 @@ class RoomSync:
             self._device.uplink.leave(self)
         self.presence.close()
         self.live.end()
+
+    async def _join_chat(self, channel: int, generation: bytes) -> None:
+        """Let the chat go on once the room's epoch is on this disk.
+
+        A crash between the two would leave the chat of one room with the epoch of none, and it
+        would be taken for that of the next room of this name.
+        """
+        joining, epoch = self._joining, self.machine.epoch
+        await self._local.queue.mark()
+        self._stored_epoch = epoch
+        if joining is self._joining and not self._local.closed:
+            self.chat.joined(channel, generation)
 
     # What the machine decided
 

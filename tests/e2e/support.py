@@ -145,6 +145,7 @@ class Wire:
         self.accepted = 0
         self.url = ""
         self.up_limit = self.down_limit = 1 << 62  # nothing is read beyond it, until it is raised
+        self._dials: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
 
@@ -162,6 +163,9 @@ class Wire:
 
     async def cut(self) -> None:
         """Cut every connection, without a goodbye."""
+        dials = list(self._dials)
+        if dials:
+            await asyncio.wait(dials)
         for writer in list(self._writers):
             writer.transport.abort()
         pumps = list(self._pumps)
@@ -170,6 +174,11 @@ class Wire:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        dial = asyncio.create_task(self._dial(reader, writer))
+        self._dials.add(dial)
+        dial.add_done_callback(self._dials.discard)
+
+    async def _dial(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self.target.removeprefix("ws://").partition(":")
         try:
             far_reader, far_writer = await asyncio.open_connection(host, int(port))

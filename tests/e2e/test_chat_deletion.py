@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 import collab
+from collab.room_chat import RoomChat
+from collab.storage.documents import Batch, Documents
 from collab_server.chats import Chats
 from collab_server.log.chat_port import ChatState
 from collab_server.log.sqlite import SqliteLog
@@ -102,5 +105,46 @@ def test_who_enters_while_the_room_is_deleted_is_not_told_of_an_empty_log(
             await until(lambda: room.status.error)
             assert [it.state for it in await room.chat.history()] == ["accepted"]
             assert not seen.of(collab.MessagesReplaced)
+
+    run(main())
+
+
+def test_a_chat_goes_on_once_the_epoch_of_its_room_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storing, go_on = asyncio.Event(), asyncio.Event()
+    append, joined = Documents.append, RoomChat.joined
+    order: list[str] = []
+
+    async def append_slowly(documents: Documents, batches: Sequence[Batch]) -> list[list[int]]:
+        adopts = any(batch.epoch is not None for batch in batches)
+        if adopts:
+            storing.set()
+            await go_on.wait()
+        ids = await append(documents, batches)
+        if adopts:
+            order.append("epoch")
+        return ids
+
+    def watched(chat: RoomChat, channel: int, generation: bytes) -> None:
+        order.append("chat")
+        joined(chat, channel, generation)
+
+    monkeypatch.setattr(Documents, "append", append_slowly)
+    monkeypatch.setattr(RoomChat, "joined", watched)
+
+    async def main() -> None:
+        async with (
+            running(tmp_path / "relay") as (url, _),
+            Wire(url) as wire,
+            collab.open(tmp_path / "a.db", relay=wire.url, settings=QUICK) as client,
+        ):
+            room = await client.room("notes")
+            await storing.wait()
+            await wire.cut()  # what waited was of this joining; the next one has the epoch
+            await until(lambda: wire.accepted == 2)
+            go_on.set()
+            await (await room.chat.send("taken")).wait("accepted", 20)
+            assert order == ["epoch", "chat"]
 
     run(main())

@@ -46,6 +46,8 @@ class DeviceRoom:
         self.is_closed = False
         self.is_saving = False
         self._compacting = False
+        self._joining = object()  # another one from each joining to the next
+        self._stored_epoch = row.epoch
         self._snapshot_bytes = stored.snapshot_bytes
         self._tail_bytes = stored.tail_bytes
         self._waits_for_save: list[tuple[int, Callable[[], object]]] = []
@@ -182,7 +184,19 @@ class DeviceRoom:
         self.sync.detach()
         self._detach_chat()
 
+    def _join_chat_once_saved(self, chat: DeviceChat, channel: int, generation: bytes) -> None:
+        joining, epoch = self._joining, self.sync.epoch
+
+        def saved(_: int) -> None:
+            self._stored_epoch = epoch
+            if joining is self._joining and not self.is_closed:
+                chat.joined(channel, generation)
+
+        self.queue._items.append(cast(Mark, Promise(saved)))
+        self.device.saver.wake(self.queue)
+
     def _detach_chat(self) -> None:
+        self._joining = object()
         if self.chat is not None:
             self.chat.detach()
 
@@ -218,7 +232,10 @@ class DeviceRoom:
                     decode_state_vector(frame.state_vector)
                     self.carry_out(sync.joined(frame, generation, unsaved=self._has_unsaved))
                     if self.chat is not None and sync.phase is Phase.OPEN:
-                        self.chat.joined(frame.channel, generation)
+                        if sync.epoch == self._stored_epoch:
+                            self.chat.joined(frame.channel, generation)
+                        else:
+                            self._join_chat_once_saved(self.chat, frame.channel, generation)
                 case frames.Ack(_, number, offset):
                     self.carry_out(sync.ack(number, offset))
                 case frames.Resync(_, state_vector):
