@@ -108,7 +108,8 @@ class ChatChecks:
         self._is_new_log = True
         self._has_signed_in = False  # another user on some device
         self._forgets_lanes = plan.limits["MAX_LANES_PER_USER"] < 1000
-        self._kept: dict[tuple[int, int], dict[bytes, set[str]]] = {}  # what a device has promised
+        # What a device has promised: the bodies that a message may have, in their order.
+        self._kept: dict[tuple[int, int], dict[bytes, list[str]]] = {}
         self._is_nameless: set[tuple[int, int]] = set()  # chats stored before their room's epoch
         self._states: dict[tuple[int, int, int], MessageState] = {}
         self._receipts: dict[tuple[int, int], _Told] = {}
@@ -228,6 +229,8 @@ class ChatChecks:
             row = rows.get(message_id)
             if row is None or (row.body not in bodies and row.state not in IN_LOG):
                 raise Violation(f"{_who(chat)} had sent {bodies}, and has {row} after a restart")
+        # Whoever looks sees this from now on, also where ``send`` or ``edit`` never returned.
+        self._kept[_key(chat)] = {row.id: [row.body] for row in rows.values()}
         known = chat_rows.chat(chat.connection, chat.number)
         if known is not None and known.seq and chat.device.disk.state.epoch(chat.name) is None:
             # It died between the two transactions, and joins whatever room has the name.
@@ -246,18 +249,23 @@ class ChatChecks:
             self._numbers, device.number, asked, row.ttl_ms, device.boot,
             row.sender, (device.number, row.sender or device.user),
         )  # fmt: skip
-        self._keeps(chat, row.id).add(row.body)
+        self._may_have(chat, row.id, row.body)
 
-    def _keeps(self, chat: DeviceChat, message_id: bytes) -> set[str]:
-        return self._kept.setdefault(_key(chat), {}).setdefault(message_id, set())
+    def _may_have(self, chat: DeviceChat, message_id: bytes, *bodies: str) -> None:
+        known = self._kept.setdefault(_key(chat), {}).setdefault(message_id, [])
+        known += [body for body in bodies if body not in known]
 
     def edits(self, chat: DeviceChat, row: MessageRow, body: str) -> None:
-        """``edit`` is called: from here on it may be on the disk, even if it never returns."""
-        self._keeps(chat, row.id).add(body)
+        """``edit`` is called: from here on it may be on the disk, even if it never returns.
+
+        Until then the disk keeps what was seen there, also if its ``send`` never returned.
+        """
+        self._may_have(chat, row.id, row.body, body)
 
     def edited(self, chat: DeviceChat, row: MessageRow) -> None:
-        """``edit`` returns."""
-        self._kept.setdefault(_key(chat), {})[row.id] = {row.body}
+        """``edit`` returns: the message has this body, or that of a later edit."""
+        bodies = self._kept[_key(chat)][row.id]
+        del bodies[: bodies.index(row.body)]
 
     def was_not_sent(self, chat: DeviceChat, message_id: bytes, error: CollabError) -> None:
         """``send`` raised: nothing of it is stored."""
@@ -287,7 +295,7 @@ class ChatChecks:
         self._states[key] = row.state
         kept = self._kept.get(_key(chat), {})
         if row.id in kept and row.position is not None and row.state in IN_LOG:
-            kept[row.id] = {row.body}  # the application at the relay may have rewritten it
+            kept[row.id] = [row.body]  # the application at the relay may have rewritten it
         self._world.note(
             "device %d: %s is %s %s", chat.device.number, row.body, row.state, row.code
         )

@@ -13,7 +13,7 @@ from collab.protocol.chat_changes import Bound, Change, NewLane
 from collab.protocol.log_reader import LogReader
 from collab.protocol.messages import LoggedMessage, OutcomeCode, Receipt, SlotOutcome
 from collab.protocol.outbox import Outbox
-from collab.storage import message_changes
+from collab.storage import message_acts, message_changes
 from collab.storage.message_changes import Stored, _Work, carry_out
 from collab.storage.message_rows import MessageRow, update
 from collab.storage.messages import StoredChat
@@ -151,6 +151,17 @@ def _keeps_its_lane(original: Function) -> Function:
         return replace(change, lane_epoch=epoch)
 
     return renew
+
+
+@mutant("the device keeps an edit in memory alone", message_acts, "edit", chats=True)
+def _unstored_edit(original: Function) -> Function:
+    def edit(connection: sqlite3.Connection, row_id: int, body: str, *rest: Any) -> MessageRow:
+        connection.execute("SAVEPOINT unstored")
+        edited: MessageRow = original(connection, row_id, body, *rest)
+        connection.execute("ROLLBACK TO unstored")
+        return edited
+
+    return edit
 
 
 # The device's place in the log
