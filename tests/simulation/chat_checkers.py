@@ -35,6 +35,7 @@ from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
     from tests.simulation.device_chat import DeviceChat
+    from tests.simulation.device_file import DeviceFile
     from tests.simulation.relay_log import LogFile
 
 IN_LOG: Final = PATH[2:]
@@ -44,6 +45,7 @@ _SHOWN: Final = "SELECT message_id, state FROM messages WHERE id = ?"
 _OURS: Final = (
     "SELECT state FROM messages WHERE room_id = ? AND message_id = ? AND position IS NOT NULL"
 )
+_SENT_FROM: Final = "SELECT message_id FROM messages WHERE position IS NOT NULL"
 _AFTER: Final = "SELECT place, mine, kind FROM messages WHERE room_id = ? AND tie = 0 AND place < ?"
 
 
@@ -125,10 +127,14 @@ class ChatChecks:
         self._any_order_up_to = self._numbers
         self._void = set(self._generations)
 
-    def file_was_copied(self) -> None:
-        """Two files speak for one lane."""
+    def file_was_copied(self, file: DeviceFile) -> None:
+        """Two files speak for one lane, each with all that is in them now.
+
+        Of some of it no program has heard yet: it gets its number later, and is in both.
+        """
         self._is_copied = True
         self._any_order_up_to = self._numbers
+        self._any_order |= {message_id for (message_id,) in file.chat.execute(_SENT_FROM)}
 
     def user_signed_in(self) -> None:
         """A device's file is another user's from now on."""
@@ -136,7 +142,8 @@ class ChatChecks:
 
     def file_was_put_back(self, device: int) -> None:
         """A device's file is an older one."""
-        self.file_was_copied()
+        self._is_copied = True
+        self._any_order_up_to = self._numbers
         for book in (self._kept, self._receipts):
             for key in [key for key in book if key[0] == device]:
                 del book[key]

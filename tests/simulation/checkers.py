@@ -21,6 +21,7 @@ from tests.simulation.walks import walk
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
+    from tests.simulation.device_file import DeviceFile
     from tests.simulation.relay_log import LogFile
 
 
@@ -143,10 +144,10 @@ class Checks:
         if self._chat is not None:
             self._chat.room_was_deleted(room_id)
 
-    def file_was_copied(self) -> None:
+    def file_was_copied(self, file: DeviceFile) -> None:
         """A device's file has a copy, that is used too."""
         if self._chat is not None:
-            self._chat.file_was_copied()
+            self._chat.file_was_copied(file)
 
     def file_was_put_back(self, device: int) -> None:
         """A device's file is an older one."""

@@ -276,7 +276,7 @@ class Faults:
         self._world.count("device file cloned")
         clone = self._history.add_device(device.disk.state.copy(), device.user)
         clone.clock = device.clock
-        self._history.checks.file_was_copied()
+        self._history.checks.file_was_copied(clone.disk.state)
         clone.start()
 
     def _delete(self) -> None:
