@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from collab.protocol.position import NOWHERE, Position
 from collab.storage import identity
 from collab.storage.documents import Batch, Stored
-from tests.simulation.chat_files import copy_of, forget_room, new_room, transact
+from tests.simulation.chat_files import copy_of, forget_room, new_room, put_away, transact
 
 
 @dataclass(slots=True)
@@ -54,6 +54,12 @@ class DeviceFile:
         """What is stored of chats."""
         assert self.database is not None
         return self.database
+
+    def end(self) -> None:
+        """Nobody needs it any more."""
+        if self.database is not None:
+            put_away("device", self.database)
+            self.database = None
 
     def create(self, name: str, lane_epoch: bytes) -> int:
         """The number of the room of this name, made if there is none, with this lane."""

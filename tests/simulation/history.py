@@ -109,6 +109,9 @@ class History:
             if device.is_up:
                 device.kill()
         self.world.end()
+        for device in self.devices:
+            device.disk.state.end()
+        self.relay.disk.state.end()
 
     # Traffic
 

@@ -14,6 +14,7 @@ from tests.simulation.chat_files import (
     add_generation,
     copy_of,
     drop_room,
+    put_away,
     put_room,
     transact,
 )
@@ -59,6 +60,12 @@ class LogFile:
         """What is stored of chats."""
         assert self.database is not None
         return self.database
+
+    def end(self) -> None:
+        """Nobody needs it any more."""
+        if self.database is not None:
+            put_away("log", self.database)
+            self.database = None
 
     def name_run(self, world: World) -> bytes:
         """A name for a new run, that no run had before."""
