@@ -42,6 +42,8 @@ __all__ = ["Coverage", "Fit"]
 
 _VERSION: Final = 2
 
+_Deep = list[tuple[int, int, int, int]]  # client, start, end, place
+
 
 class Fit(Enum):
     """How an update stands to a coverage."""
@@ -56,6 +58,9 @@ class Fit(Enum):
     """Something that it needs, continues or deletes is missing."""
 
 
+_Judgement = tuple[Fit, _Deep]
+
+
 class Coverage:
     """What a log or a replica contains. Not thread-safe; ``copy()`` for a second opinion.
 
@@ -64,7 +69,9 @@ class Coverage:
     nothing.
     """
 
-    __slots__ = ("_arrays", "_deletes", "_gone", "_places", "_second_halves", "_types", "clocks")
+    __slots__ = (
+        "_arrays", "_deletes", "_gone", "_judged", "_places", "_second_halves", "_types", "clocks",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.clocks: dict[int, int] = {}  # the state vector; read it, do not change it
@@ -74,6 +81,7 @@ class Coverage:
         self._second_halves: dict[int, array[int]] = {}  # ascending clocks
         self._arrays: dict[int, array[int]] = {}  # of the types; ascending clocks
         self._places: dict[int, PlaceRuns] = {}  # where they are not 0
+        self._judged: tuple[Walk, _Judgement] | None = None  # the last NEW one, until ``add``
 
     @classmethod
     def from_update(cls, update: bytes) -> Coverage:
@@ -114,8 +122,17 @@ class Coverage:
         """
         return self._judge(walk)[0]
 
-    def _judge(self, walk: Walk) -> tuple[Fit, list[tuple[int, int, int, int]]]:
-        """How it fits, and what of its new structs is deep."""
+    def _judge(self, walk: Walk) -> _Judgement:
+        """How it fits, and what of its new structs is deep. Who adds has often asked before."""
+        judged = self._judged
+        if judged is not None and judged[0] is walk:
+            return judged[1]
+        judgement = self._judge_anew(walk)
+        if judgement[0] is Fit.NEW:  # nothing else is kept in memory for it
+            self._judged = walk, judgement
+        return judgement
+
+    def _judge_anew(self, walk: Walk) -> _Judgement:
         clocks = self.clocks
         adds = known = False
         after: dict[int, int] = {}
@@ -165,6 +182,7 @@ class Coverage:
             raise BadUpdate("the update needs, continues or deletes something that is not there")
         if fit is Fit.NOTHING:
             return
+        self._judged = None
         clocks = self.clocks
         for client, start, end, place in deep:
             runs = self._places.get(client)
@@ -292,7 +310,7 @@ class Coverage:
         runs = self._gone.get(client)
         return runs is not None and clock in runs
 
-    def _place(self, walk: Walk) -> list[tuple[int, int, int, int]]:
+    def _place(self, walk: Walk) -> _Deep:
         """Find what of a fitting update's new structs is deep: (client, start, end, place)."""
         if not walk.leaves_roots:
             if not self._places:
