@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from collab.protocol.update import Coverage, Walk
@@ -20,6 +21,7 @@ from tests.simulation.plan import make_plan
 from tests.simulation.relay import Relay
 from tests.simulation.relay_chats import virtual_time
 from tests.simulation.talk import Talk
+from tests.simulation.walks import remembered
 from tests.simulation.world import Violation, World
 
 HEALED_WITHIN_S = 150.0
@@ -84,11 +86,12 @@ class History:
     def run(self) -> None:
         """Safety first, then healing."""
         try:
-            if self.plan.chat is None:
+            with ExitStack() as stack:
+                stack.enter_context(remembered())
+                if self.plan.chat is not None:
+                    stack.enter_context(virtual_time(self.world))
+                    stack.enter_context(bounded(self.plan.chat))
                 self._play()
-            else:
-                with virtual_time(self.world), bounded(self.plan.chat):
-                    self._play()
         finally:
             self._end()
 
