@@ -38,9 +38,9 @@ from collab.protocol.gaps import Gaps
 from collab.protocol.message_state import MessageState
 from collab.protocol.messages import Receipt, Verdict
 from collab.room_members import RoomMembers
+from collab.storage.chat_work import Stored
 from collab.storage.database import Connection
 from collab.storage.ledger import Ledger
-from collab.storage.message_changes import Stored
 from collab.storage.message_rows import MessageRow
 from collab.storage.messages import Place, StoredChat
 

@@ -22,8 +22,9 @@ from typing import Any, Protocol, TypeVar
 
 from collab.errors import Closed, CollabError
 from collab.protocol.chat_changes import Change
+from collab.storage.chat_work import Stored
 from collab.storage.database import Connection
-from collab.storage.message_changes import Stored, carry_out
+from collab.storage.message_changes import carry_out
 
 __all__ = ["Ledger"]
 

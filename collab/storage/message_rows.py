@@ -22,6 +22,7 @@ from collab.protocol.messages import Verdict
 from collab.storage.database import Connection
 
 __all__ = [
+    "SENT_HERE",
     "TAIL",
     "MessageRow",
     "at_seq",
@@ -38,6 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 TAIL: Final = 1 << 62
+SENT_HERE: Final = "WHERE room_id = ? AND position IS NOT NULL AND"
 
 _COLUMNS: Final = (
     "id, message_id, place, tie, seq, state, mine, replaced, sender, body, meta, sent_at,"

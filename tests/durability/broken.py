@@ -18,8 +18,9 @@ from collab.protocol import chat_changes
 from collab.storage import database
 from collab.storage.database import Database
 from collab.storage.documents import Batch, Documents
-from collab.storage.message_changes import _Work
+from collab.storage.log_changes import LogChanges
 from collab.storage.messages import Messages, StoredChat
+from collab.storage.outbox_changes import OutboxChanges
 from collab_server.log import messages, schema, transactions
 from collab_server.log.sqlite import SqliteLog
 from collab_server.log.transactions import Compaction
@@ -31,8 +32,8 @@ _compact = Documents.compact
 _commit_log = SqliteLog._commit
 _compact_log = transactions.compact
 _write = Database.write
-_bind = _Work.bind
-_receive = _Work.receive
+_bind = OutboxChanges.bind
+_receive = LogChanges.receive
 _load = Messages.load
 
 _QUEUED_ANEW: Final = """
@@ -142,13 +143,13 @@ def told_before_the_commit() -> None:
 def bound_after_it_was_sent() -> None:
     """Slots are bound in memory alone."""
 
-    def bind(work: _Work, change: chat_changes.Bind) -> None:
+    def bind(work: OutboxChanges, change: chat_changes.Bind) -> None:
         work.connection.execute("SAVEPOINT bound")
         _bind(work, change)
         work.connection.execute("ROLLBACK TO bound")
         work.connection.execute("RELEASE bound")
 
-    _put(_Work, bind=bind)
+    _put(OutboxChanges, bind=bind)
 
 
 def sent_again_under_new_ids() -> None:
@@ -164,12 +165,12 @@ def sent_again_under_new_ids() -> None:
 def mark_before_its_messages() -> None:
     """The mark is committed on its own, and then the messages that it covers."""
 
-    def receive(work: _Work, change: chat_changes.Receive) -> None:
+    def receive(work: LogChanges, change: chat_changes.Receive) -> None:
         work._set_mark(change.generation, change.upto)
         _in_another_transaction(work.connection)
         _receive(work, change)
 
-    _put(_Work, receive=receive)
+    _put(LogChanges, receive=receive)
 
 
 def relay_head_after_its_messages() -> None:

@@ -19,8 +19,9 @@ from collab.protocol.gaps import Gaps
 from collab.protocol.message_state import MessageState
 from collab.storage import message_acts
 from collab.storage.chat_rows import make_chat
+from collab.storage.chat_work import Stored
 from collab.storage.message_acts import Draft, OutboxCaps
-from collab.storage.message_changes import Stored, carry_out
+from collab.storage.message_changes import carry_out
 from collab.storage.message_rows import MessageRow, select
 from collab.storage.messages import load
 from collab.storage.schema import migrations

@@ -26,7 +26,8 @@ from collab.protocol.messages import (
     unpack_receipts,
 )
 from collab.storage import chat_rows
-from collab.storage.message_changes import OTHER_USER, Stored
+from collab.storage.chat_work import Stored
+from collab.storage.log_messages import OTHER_USER
 from collab.storage.message_rows import TAIL, MessageRow, select
 from collab_server.log.chat import ChatBatch
 from collab_server.log.messages import Judged

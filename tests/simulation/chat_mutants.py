@@ -13,10 +13,14 @@ from collab.protocol.chat_changes import Bound, Change, NewLane
 from collab.protocol.log_reader import LogReader
 from collab.protocol.messages import LoggedMessage, OutcomeCode, Receipt, SlotOutcome
 from collab.protocol.outbox import Outbox
-from collab.storage import message_acts, message_changes
-from collab.storage.message_changes import Stored, _Work, carry_out
+from collab.storage import log_changes, message_acts
+from collab.storage.chat_work import Stored
+from collab.storage.log_changes import LogChanges
+from collab.storage.log_messages import LogMessages
+from collab.storage.message_changes import carry_out
 from collab.storage.message_rows import MessageRow, update
 from collab.storage.messages import StoredChat
+from collab.storage.outbox_changes import OutboxChanges
 from collab_server.log import message_reads, messages
 from collab_server.log.chat import ChatBatch
 from collab_server.log.messages import Judged
@@ -167,7 +171,7 @@ def _unstored_edit(original: Function) -> Function:
 # The device's place in the log
 
 
-@mutant("the device's mark goes to the highest seq it hears of", _Work, "decide", chats=True)
+@mutant("the device's mark goes to the highest seq it hears", OutboxChanges, "decide", chats=True)
 def _highest_seq(original: Function) -> Function:
     def decide(self: Any, change: cc.Decide) -> None:
         original(self, change)
@@ -177,7 +181,7 @@ def _highest_seq(original: Function) -> Function:
     return decide
 
 
-@mutant("the device forgets the gap that it is told of", message_changes, "add", chats=True)
+@mutant("the device forgets the gap that it is told of", log_changes, "add", chats=True)
 def _gap_forgotten(original: Function) -> Function:
     def add(gaps: Any, low: int, high: int, **rest: Any) -> Any:
         return original(gaps, low, high, **rest) if rest.get("lost") else gaps
@@ -193,14 +197,14 @@ def _history_ignored(original: Function) -> Function:
     return entered
 
 
-@mutant("the device offers nothing again in another history", _Work, "_reoffer", chats=True)
+@mutant("the device offers nothing again in another history", LogChanges, "_reoffer", chats=True)
 def _offers_nothing(_: Function) -> Function:
     return lambda self, since: set()
 
 
-@mutant("the device leaves out of the log what lost its number", _Work, "_offer_again", chats=True)
+@mutant("the device leaves out what lost its number", LogMessages, "_offer_again", chats=True)
 def _stays_out(_: Function) -> Function:
-    def stay_out(self: _Work, row: MessageRow) -> None:
+    def stay_out(self: LogMessages, row: MessageRow) -> None:
         update(self.connection, row.row, replaced=1, tie=-row.row)
 
     return stay_out
@@ -224,7 +228,7 @@ def _shown_early(original: Function) -> Function:
     return put
 
 
-@mutant("the device lets receipts fall", message_changes, "merge_receipts", chats=True)
+@mutant("the device lets receipts fall", log_changes, "merge_receipts", chats=True)
 def _receipts_fall(_: Function) -> Function:
     def merge(connection: sqlite3.Connection, room_id: int, news: Iterable[Receipt]) -> None:
         for one in news:

@@ -15,8 +15,8 @@ from collab.protocol.chat_sync import ChatFrame, ChatSync, Moment
 from collab.protocol.gaps import Gaps
 from collab.protocol.message_state import MessageState
 from collab.storage import message_acts
+from collab.storage.chat_work import Stored
 from collab.storage.message_acts import Draft, OutboxCaps
-from collab.storage.message_changes import Stored
 from collab.storage.message_rows import MessageRow
 from collab.storage.messages import load
 from tests.simulation.chat_checkers import Asked

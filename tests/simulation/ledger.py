@@ -9,7 +9,8 @@ from typing import Any
 
 from collab.errors import CollabError, DiskFull
 from collab.protocol.chat_changes import Change
-from collab.storage.message_changes import Stored, carry_out
+from collab.storage.chat_work import Stored
+from collab.storage.message_changes import carry_out
 from tests.simulation.chat_files import transact
 from tests.simulation.device_file import DeviceFile
 from tests.simulation.disk import Disk

@@ -19,8 +19,9 @@ from collab.protocol.message_state import MessageState
 from collab.protocol.messages import LoggedMessage, Receipt
 from collab.storage import identity, message_acts
 from collab.storage.chat_rows import chat
+from collab.storage.chat_work import Stored
 from collab.storage.message_acts import Draft, OutboxCaps
-from collab.storage.message_changes import Stored, carry_out
+from collab.storage.message_changes import carry_out
 from collab.storage.message_rows import TAIL, MessageRow, own, select
 from collab.storage.messages import StoredChat, load
 from tests.property.chat_device import ROOM, new_file
