@@ -188,3 +188,34 @@ def test_bytes_of_a_coverage_cut_off_or_changed_never_do_more_than_raise() -> No
                 Coverage.from_bytes(raw[:at] + bytes([value]) + raw[at + 1 :])
     with pytest.raises(BadUpdate, match="follow"):
         Coverage.from_bytes(raw + b"\x00")
+
+
+def test_an_update_is_judged_again_once_something_was_added() -> None:
+    coverage, walked = _of(HELLO), walk(update((1, 5, [text("!", left=(1, 4))])))
+    assert coverage.fit(walked) is Fit.NEW
+    assert coverage.fit(walked) is Fit.NEW
+    coverage.add(walked)
+    assert coverage.fit(walked) is Fit.NOTHING
+    assert coverage == _of(HELLO, walked.update)
+
+
+def test_what_was_judged_of_one_update_is_not_taken_for_another() -> None:
+    coverage = _of(HELLO)
+    first, second = (
+        walk(update((client, 0, [text(body, left=(1, 4))])))
+        for client, body in ((2, "?"), (3, "twice"))
+    )
+    assert coverage.fit(first) is coverage.fit(second) is Fit.NEW
+    coverage.add(first)
+    assert coverage.clocks == {1: 5, 2: 1}
+    coverage.add(second)
+    assert coverage.clocks == {1: 5, 2: 1, 3: 5}
+
+
+def test_where_the_new_structs_of_a_judged_update_sit_is_known_when_it_is_added() -> None:
+    nested = walk(update((1, 0, [shared_type(2), text("in it", parent=(1, 0))])))
+    coverage = Coverage()
+    assert coverage.fit(nested) is Fit.NEW
+    coverage.add(nested)
+    assert (coverage.depth(1, 0), coverage.depth(1, 1)) == (0, 1)
+    assert coverage.is_type(1, 0)
