@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from tests.simulation.many import run_one
+from tests.simulation.many import collecting_seldom, run_one
 
 WITHIN = 1000
 
@@ -50,8 +50,9 @@ def broken(what: str) -> Iterator[None]:
 
 def caught_after(what: str, *, start: int = 0, within: int = WITHIN) -> tuple[int, str] | None:
     """How many seeds it takes, and what was seen then; None if it passes all of them."""
-    with broken(what):
+    with broken(what), collecting_seldom() as collect:
         for count in range(1, within + 1):
+            collect()
             failure = run_one(start + count - 1, chats=MUTANTS[what].chats)[1]
             if failure is not None:
                 # It is the mutant that fails, not the promise: nothing was caught.
