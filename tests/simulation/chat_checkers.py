@@ -35,7 +35,7 @@ from tests.simulation.chat_plan import ChatPlan
 from tests.simulation.world import Violation, World
 
 if TYPE_CHECKING:
-    from tests.simulation.device_chat import DeviceChat
+    from tests.simulation.device_chat import DeviceChat, Letter
     from tests.simulation.device_file import DeviceFile
     from tests.simulation.relay_log import LogFile
 
@@ -113,7 +113,6 @@ class ChatChecks:
         self._forgets_lanes = plan.limits["MAX_LANES_PER_USER"] < 1000
         # What a device has promised: the bodies that a message may have, in their order.
         self._kept: dict[tuple[int, int], dict[bytes, list[str]]] = {}
-        self._is_nameless: set[tuple[int, int]] = set()  # chats stored before their room's epoch
         self._states: dict[tuple[int, int, int], MessageState] = {}
         self._receipts: dict[tuple[int, int], _Told] = {}
         self._void: set[bytes] = set()  # runs of the relay on a log that is not there any more
@@ -241,9 +240,8 @@ class ChatChecks:
         self._kept[_key(chat)] = {row.id: [row.body] for row in rows.values()}
         known = chat_rows.chat(chat.connection, chat.number)
         if known is not None and known.seq and chat.device.disk.state.epoch(chat.name) is None:
-            # It died between the two transactions, and joins whatever room has the name.
-            self._world.count("chat stored before its room's epoch")
-            self._is_nameless.add(_key(chat))
+            # It would join whatever room has the name, and take its log for the one it knows.
+            raise Violation(f"{_who(chat)} is at {known.seq} of a room whose epoch it lacks")
         check_mark(chat)
 
     def sent(self, chat: DeviceChat, row: MessageRow, asked: Asked) -> None:
@@ -275,12 +273,12 @@ class ChatChecks:
         bodies = self._kept[_key(chat)][row.id]
         del bodies[: bodies.index(row.body)]
 
-    def was_not_sent(self, chat: DeviceChat, message_id: bytes, error: CollabError) -> None:
+    def was_not_sent(self, chat: DeviceChat, letter: Letter, error: CollabError) -> None:
         """``send`` raised: nothing of it is stored."""
         if isinstance(error, IdConflict):
             self._world.count("id conflict")
-        elif message_id not in self._sent and select(
-            chat.connection, "WHERE room_id = ? AND message_id = ?", (chat.number, message_id)
+        elif not letter.is_again and select(
+            chat.connection, "WHERE room_id = ? AND message_id = ?", (chat.number, letter.id)
         ):
             raise Violation(f"{_who(chat)} has stored what it said it did not")
 
@@ -326,7 +324,7 @@ class ChatChecks:
             case cc.Replace():
                 self._world.count("history replaced")
                 self._receipts.pop(_key(chat), None)
-                if not self._is_put_back and _key(chat) not in self._is_nameless:
+                if not self._is_put_back:
                     raise Violation(f"{_who(chat)} takes the relay's log for another one")
             case cc.Bind():
                 (bound,) = chat.connection.execute(_BOUND, (chat.number,)).fetchone()
@@ -336,7 +334,7 @@ class ChatChecks:
                 if stored.receipts is not None or stored.reoffered:
                     self._world.count("log ends before what was known of it")
                     self._receipts.pop(_key(chat), None)
-                    if not self._is_put_back and _key(chat) not in self._is_nameless:
+                    if not self._is_put_back:
                         raise Violation(f"{_who(chat)} takes the relay's log for an older one")
             case cc.Expire() | cc.Decide():
                 for row in stored.changed:

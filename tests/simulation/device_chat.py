@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from collab import limits
@@ -35,6 +35,7 @@ class Letter:
     id: bytes
     body: str
     ttl_ms: int | None
+    is_again: bool = False  # its id is on the disk already
 
 
 class DeviceChat:
@@ -144,7 +145,7 @@ class DeviceChat:
         if letter.ttl_ms == 0:
             if not self.machine.is_open:
                 return  # OfflineError
-            letter = Letter(letter.id, letter.body, limits.LIVE_TTL_MS)
+            letter = replace(letter, ttl_ms=limits.LIVE_TTL_MS)
         anchor = self.clock.anchor()
         world = self.device.world
         sent_at = self.device.wall_ms
@@ -162,7 +163,7 @@ class DeviceChat:
         def failed(error: CollabError) -> None:
             if isinstance(error, OutboxFull):
                 world.count("outbox full")
-            self.checks.was_not_sent(self, letter.id, error)
+            self.checks.was_not_sent(self, letter, error)
 
         self._ask(
             lambda connection: message_acts.write(

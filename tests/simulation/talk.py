@@ -39,11 +39,11 @@ class Talk:
                 rows = own(chat)
                 if rows:
                     row = rng.choice(rows)
-                    chat.send(Letter(row.id, row.body, row.ttl_ms))
+                    chat.send(Letter(row.id, row.body, row.ttl_ms, is_again=True))
             case "conflict":
                 rows = own(chat)
                 if rows:
-                    chat.send(Letter(rng.choice(rows).id, "another body", None))
+                    chat.send(Letter(rng.choice(rows).id, "another body", None, is_again=True))
             case "edit":
                 rows = [row for row in own(chat) if row.state is MessageState.QUEUED]
                 if rows:
