@@ -18,9 +18,7 @@ import collab
 from collab.fault_proxy import FaultProxy
 from collab.notebook.site import routes
 from collab.testing import TestRelay
-from collab_server.app import Relay
-from collab_server.serving import listen
-from collab_server.settings import Settings
+from tests.browser.site import relay_with
 
 WITHIN_MS = 20_000
 
@@ -115,22 +113,8 @@ def _keep_refusals(faults: list[str], said: str) -> None:
 @asynccontextmanager
 async def notebook_site(data: Path, *origins: FaultProxy) -> AsyncIterator[TestRelay]:
     """A relay with the notebook's page; its users may also come through these proxies."""
-    probe = listen(Settings(data=data, open=True, port=0))
-    port = probe.getsockname()[1]
-    probe.close()
-    allowed = [f"http://127.0.0.1:{port}", *(one.url.replace("ws", "http", 1) for one in origins)]
-    settings = Settings(data=data, open=True, port=port, origins=allowed)
-    app = Relay(settings)
-    app.routes.extend(routes())
-    for one in origins:
-        one.target = f"ws://127.0.0.1:{port}"
-    async with app.lifespan():
-        running = TestRelay(f"ws://127.0.0.1:{port}", settings, app)
-        await running._start()
-        try:
-            yield running
-        finally:
-            await running._serving.aclose()
+    async with relay_with(routes(), data, *origins) as relay:
+        yield relay
 
 
 def cells_of(room: collab.Room) -> Any:
@@ -155,4 +139,4 @@ async def until_equal(expected: object, ask: Any, *, within_s: float = WITHIN_MS
             while (found := await ask()) != expected:
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        assert found == expected
+        raise AssertionError(f"{found!r} instead of {expected!r}") from None

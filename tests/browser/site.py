@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from collab.fault_proxy import FaultProxy
 from collab.testing import TestRelay
 from collab_server.app import Relay
+from collab_server.auth import Authorize, User
 from collab_server.hooks import OnMessage
 from collab_server.serving import listen
 from collab_server.settings import Settings
@@ -37,13 +40,38 @@ async def site(
     data: Path, script: str, *, on_message: OnMessage | None = None
 ) -> AsyncIterator[TestRelay]:
     """A relay that also serves the test page at ``/``; its URL without ``ws`` is the origin."""
+    page = HTMLResponse(PAGE.replace("{script}", script))
+    routes = [Route("/", lambda _request: page)]
+    async with relay_with(routes, data, on_message=on_message) as relay:
+        yield relay
+
+
+@asynccontextmanager
+async def relay_with(
+    routes: Sequence[BaseRoute],
+    data: Path,
+    *proxies: FaultProxy,
+    on_message: OnMessage | None = None,
+    authorize: Authorize | None = None,
+) -> AsyncIterator[TestRelay]:
+    """A relay that has these pages, too; their users may also come through these proxies.
+
+    Everybody may do everything, unless ``authorize`` says otherwise.
+    """
     probe = listen(Settings(data=data, open=True, port=0))
     port = probe.getsockname()[1]
     probe.close()
-    settings = Settings(data=data, open=True, port=port, origins=(f"http://127.0.0.1:{port}",))
-    app = Relay(settings, on_message=on_message)
-    page = HTMLResponse(PAGE.replace("{script}", script))
-    app.routes.append(Route("/", lambda _request: page))
+    allowed = [f"http://127.0.0.1:{port}", *(one.url.replace("ws", "http", 1) for one in proxies)]
+    settings = Settings(data=data, open=authorize is None, port=port, origins=allowed)
+    app = Relay(
+        settings,
+        authenticate=_anybody if authorize is not None else None,
+        authorize=authorize,
+        on_message=on_message,
+    )
+    app.routes.extend(routes)
+    for one in proxies:
+        one.target = f"ws://127.0.0.1:{port}"
     async with app.lifespan():
         running = TestRelay(f"ws://127.0.0.1:{port}", settings, app)
         await running._start()
@@ -51,3 +79,7 @@ async def site(
             yield running
         finally:
             await running._serving.aclose()
+
+
+async def _anybody(_token: str | None, _request: HTTPConnection) -> User:
+    return User("anybody")
