@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo demo-headless notebook test check format bench mutants soak fuzz clean
+.PHONY: demo demo-headless notebook editors test check format bench mutants soak fuzz clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ demo-headless: $(STAMP) ## Two programs share one room, offline and on, are kill
 
 notebook:               ## Build the notebook's page anew, which is committed. Needs Node.
 	cd examples/notebook && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build
+
+editors: $(STAMP)       ## ProseMirror, Monaco and Quill in your browser, over a relay. Needs Node.
+	cd examples/editors && npm ci --ignore-scripts --no-audit --no-fund && npm start
 
 JOBS ?= 2
 test: $(STAMP)          ## All tests, in JOBS processes.
