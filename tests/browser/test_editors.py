@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pycrdt
 import pytest
+from playwright.async_api import expect
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
@@ -155,6 +156,12 @@ def test_what_was_written_offline_is_there_after_a_reload_and_is_sent(
             await ada.page.reload()
             await until_equal(["one two"], ada.lines)
             await until_equal(["one two"], lambda: _at(ONE_KIND, room))
+
+            await ada.page.get_by_label("Your name").fill("Eva")
+            await ada.page.keyboard.press("Enter")
+            await expect(ada.page).to_have_url(re.compile("name=Eva$"))
+            await until_equal(["Eva"], lambda: _names(room))
+            await until_equal(["one two"], ada.lines)
 
     asyncio.run(main())
 
