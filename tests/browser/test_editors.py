@@ -64,8 +64,10 @@ def test_two_pages_and_a_python_program_write_together_apart_and_together_again(
                 await browser.new_context(),
                 await browser.new_context(user_agent=WINDOWS),
             )
-            ada = await editor(at_ada, kind, relay.url, name="Ada", relay=proxy.url)
-            ben = await editor(at_ben, kind, relay.url, name="Ben")
+            ada, ben = await asyncio.gather(
+                editor(at_ada, kind, relay.url, name="Ada", relay=proxy.url),
+                editor(at_ben, kind, relay.url, name="Ben"),
+            )
 
             async def agree(*lines: str) -> None:
                 for each in (ada.lines, ben.lines, lambda: _at(kind, room)):
