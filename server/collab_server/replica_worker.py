@@ -148,7 +148,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 def _be_expendable() -> None:
     """The relay decides when this process ends, except when memory runs out: then this one goes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")

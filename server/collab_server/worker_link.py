@@ -119,6 +119,7 @@ class WorkerLink:
                 stdout=asyncio.subprocess.PIPE,
                 limit=2 * PART_BYTES,
                 env=_environment(),
+                process_group=0,  # Ctrl-C is for the relay, also while the worker still starts
             )
         except BaseException:
             marker.close()

@@ -47,6 +47,18 @@ def test_a_worker_that_is_killed_delays_differences_and_loses_nothing(tmp_path: 
     run(main())
 
 
+def test_a_key_that_ends_the_relay_does_not_reach_the_worker(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path) as (_, relay):
+            shared = relay._shared
+            assert shared is not None
+            pid = shared.rooms._replicas.worker_pid
+            assert pid is not None
+            assert os.getpgid(pid) == pid  # a terminal's Ctrl-C goes to the relay's group
+
+    run(main())
+
+
 def test_a_quarantined_room_is_told_so_and_the_others_go_on(tmp_path: Path) -> None:
     async def main() -> None:
         async with (
