@@ -188,7 +188,9 @@ class ChatChecks:
     def _logged(self, room: _Room, message_id: bytes, seq: int, sender: str) -> None:
         known = room.ids.get(message_id)
         if known is not None:
-            may_be_forgotten = self._is_copied or self._is_put_back or self._forgets_lanes
+            # Where two lanes may bring it, retention may be between them.
+            two_lanes = self._is_copied or self._has_signed_in
+            may_be_forgotten = two_lanes or self._is_put_back or self._forgets_lanes
             if known >= room.oldest or not may_be_forgotten:
                 raise Violation(f"message {known} is in the log again, as {seq}")
         room.ids[message_id] = seq

@@ -12,7 +12,7 @@ from tests.simulation.plan import FAULTS
 HISTORIES = 2000
 START = 1
 ONCE_BROKEN = (
-    299, 6_938, 20_020, 760_000_103, 770_002_978,  # faults of the simulation itself, mended
+    299, 6_938, 20_020, 20_003_180, 760_000_103, 770_002_978,  # faults of the simulation itself, mended
     730_001_793,  # a mark that came before its head was told to the relay's memory
     730_001_244,  # ENTERED of a room that was being deleted
     760_000_171,  # the id of a message that was found to be another, given to the next
