@@ -12,13 +12,15 @@ from tests.simulation.plan import FAULTS
 HISTORIES = 2000
 START = 1
 ONCE_BROKEN = (
-    299, 6_938, 20_020, 20_003_180, 760_000_103, 770_002_978,  # faults of the simulation itself, mended
+    # Faults of the simulation itself, mended
+    299, 6_938, 20_020, 20_003_180, 760_000_103, 770_002_978,
+    770_001_929, 770_002_973, 770_003_804,  # a message is edited whose ``send`` never returned
+    770_000_883,  # a file is cloned before a program hears what it has sent
+    # Faults of the product
     730_001_793,  # a mark that came before its head was told to the relay's memory
     730_001_244,  # ENTERED of a room that was being deleted
     760_000_171,  # the id of a message that was found to be another, given to the next
     770_000_930,  # a copied file that took another device id, and was another user's since
-    770_001_929, 770_002_973, 770_003_804,  # a message is edited whose ``send`` never returned
-    770_000_883,  # a file is cloned before a program hears what it has sent
 )  # fmt: skip
 
 
