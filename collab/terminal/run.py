@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +14,7 @@ from collab.connection import Token
 from collab.terminal.conversation import Conversation
 from collab.terminal.places import default_store, make_folder, token_source
 from collab.terminal.plain import ACCEPTED, Plain
+from collab.terminal.session import logged_as_notices, signals
 
 __all__ = ["Chat", "run_chat"]
 
@@ -56,7 +53,7 @@ async def _on_screen(chat: Chat, store: Path, token: Token) -> int:
     async with open_client(store, relay=chat.relay, token=token, user=_user(chat)) as client:
         room = await client.room(chat.room)
         conversation = Conversation(client, room, name=chat.name, watcher=screen)
-        with _logged_as_notices(conversation), _signals(screen.leave, "SIGTERM", "SIGHUP"):
+        with logged_as_notices(conversation), signals(screen.leave, "SIGTERM", "SIGHUP"):
             await conversation.open(chat.last)
             await screen.run(conversation)
         said = conversation.leave()
@@ -69,7 +66,7 @@ async def _in_lines(chat: Chat, store: Path, token: Token) -> int:
     async with open_client(store, relay=chat.relay, token=token, user=_user(chat)) as client:
         room = await client.room(chat.room)
         conversation = Conversation(client, room, name=chat.name, watcher=plain)
-        with _signals(plain.leave, *_SIGNALS):
+        with signals(plain.leave, *_SIGNALS):
             await conversation.open(chat.last)
             status = await plain.run(conversation)
         said = conversation.leave()
@@ -79,40 +76,3 @@ async def _in_lines(chat: Chat, store: Path, token: Token) -> int:
 
 def _user(chat: Chat) -> dict[str, str] | None:
     return {"name": chat.name} if chat.name else None
-
-
-@contextmanager
-def _signals(leave: Callable[[], None], *names: str) -> Iterator[None]:
-    """A signal is a wish to leave, not an end in the middle. (Windows has Ctrl-C alone.)"""
-    if sys.platform == "win32":
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    numbers = [signal.Signals[name] for name in names]
-    for number in numbers:
-        loop.add_signal_handler(number, leave)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-class _Notices(logging.Handler):
-    def __init__(self, conversation: Conversation) -> None:
-        super().__init__(logging.WARNING)
-        self._conversation = conversation
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._conversation.warned(f"{record.name}: {record.getMessage()}")
-
-
-@contextmanager
-def _logged_as_notices(conversation: Conversation) -> Iterator[None]:
-    """What is logged would be written across the screen."""
-    handler, root = _Notices(conversation), logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)

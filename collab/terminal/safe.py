@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-__all__ = ["name", "one_line", "text"]
+__all__ = ["is_harmless", "name", "one_line", "text"]
 
 _NAME_CHARACTERS: Final = 32  # a longer name pushes what was said off the screen
 
@@ -23,24 +23,25 @@ _TAB: Final = "    "
 def text(value: str) -> str:
     """Text of several lines: their ends stay, all else that a terminal obeys becomes visible."""
     ends = value.replace("\r\n", "\n").replace("\t", _TAB)
-    return "".join(c if c == "\n" or _is_harmless(c) else _visible(c) for c in ends)
+    return "".join(c if c == "\n" or is_harmless(c) else _visible(c) for c in ends)
 
 
 def one_line(value: str) -> str:
     """Text that has one line on the screen, whatever is in it."""
-    return "".join(c if _is_harmless(c) else _visible(c) for c in value.replace("\t", _TAB))
+    return "".join(c if is_harmless(c) else _visible(c) for c in value.replace("\t", _TAB))
 
 
 def name(value: str) -> str:
     """A name: one line, nothing invisible, not endless."""
     seen = "".join(
-        c if _is_harmless(c) and unicodedata.category(c) != "Cf" else _visible(c)
+        c if is_harmless(c) and unicodedata.category(c) != "Cf" else _visible(c)
         for c in value.strip()
     )
     return seen if len(seen) <= _NAME_CHARACTERS else seen[: _NAME_CHARACTERS - 1] + "…"
 
 
-def _is_harmless(character: str) -> bool:
+def is_harmless(character: str) -> bool:
+    """Whether a terminal does nothing but show it. A tab and a line feed are not."""
     # Cc: C0, DEL and C1; Cs: half of a pair, which no terminal's encoding can carry.
     return (
         unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
@@ -24,14 +23,14 @@ from collab.connection import ConnectionStatus
 from collab.message import Message
 from collab.terminal import wording
 from collab.terminal.conversation import Conversation
-from collab.terminal.folding import Line, fold
+from collab.terminal.transcript_view import TranscriptView
+from collab.terminal.typed_lines import TypedLines
 
 __all__ = ["Screen"]
 
 _REDRAW_S: Final = 0.02  # at least, between two drawings: a page of messages is one of them
 _COUNT_S: Final = 1.0  # the seconds to the next attempt are counted down
 _INPUT_LINES: Final = 5
-_LINES_WAITING: Final = 100  # typed and not done yet: a slow disk
 
 _STYLE: Final = Style.from_dict(
     {
@@ -60,8 +59,7 @@ class Screen:
 
     def __init__(self, terminal: tuple[Input, Output] | None = None) -> None:
         self._conversation: Conversation
-        self._lines: asyncio.Queue[str] = asyncio.Queue(_LINES_WAITING)
-        self._aside: set[asyncio.Task[None]] = set()
+        self._lines = TypedLines(self._do)
         self._left = False
         self._transcript = _TranscriptControl()
         self._field = TextArea(
@@ -90,16 +88,9 @@ class Screen:
     async def run(self, conversation: Conversation) -> None:
         """Show it until somebody leaves. What was typed with Enter before that is done first."""
         self._conversation = self._transcript.conversation = conversation
-        doing = asyncio.create_task(self._do_lines())
-        try:
+        async with self._lines.being_done():
             with suppress(EOFError, OSError):  # the terminal has gone: that is to leave, too
                 await self._app.run_async(self._started, set_exception_handler=False)
-            await self._lines.join()
-        finally:
-            tasks = [doing, *self._aside]
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
 
     def leave(self) -> None:
         """End it: Ctrl-C, the end of the input, a signal; also before it has begun."""
@@ -142,25 +133,8 @@ class Screen:
     # What is typed
 
     def _typed(self, buffer: Buffer) -> bool:
-        line = buffer.text
-        self._transcript.scrolled = 0
-        try:
-            self._lines.put_nowait(line)
-        except asyncio.QueueFull:
-            return True  # it stays in the field
-        return False
-
-    async def _do_lines(self) -> None:
-        """One after the other, so that messages are sent in the order in which they were typed."""
-        while True:
-            line = await self._lines.get()
-            try:
-                if line.split(maxsplit=1)[:1] == ["/more"]:  # may wait for the relay
-                    self._start(self._do(line))
-                else:
-                    await self._do(line)
-            finally:
-                self._lines.task_done()
+        self._transcript.view.scrolled = 0
+        return not self._lines.put(buffer.text)  # what is not taken stays in the field
 
     async def _do(self, line: str) -> None:
         if await self._conversation.do(line):
@@ -178,12 +152,11 @@ class Screen:
 
         @keys.add("pageup")
         def _up(event: KeyPressEvent) -> None:
-            self._transcript.scrolled += self._transcript.page
+            self._transcript.view.up()
 
         @keys.add("pagedown")
         def _down(event: KeyPressEvent) -> None:
-            scrolled = self._transcript.scrolled - self._transcript.page
-            self._transcript.scrolled = max(0, scrolled)
+            self._transcript.view.down()
 
         @keys.add("c-l")
         def _redraw(event: KeyPressEvent) -> None:
@@ -193,13 +166,8 @@ class Screen:
 
     def _key_pressed(self, _: object) -> None:
         """Somebody is in front of the screen, and what is new is on it."""
-        if self._transcript.scrolled == 0 and self._conversation.unread and not self._left:
-            self._start(self._conversation.seen())
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
+        if self._transcript.view.scrolled == 0 and self._conversation.unread and not self._left:
+            self._lines.aside(self._conversation.seen())
 
     # How it stands
 
@@ -210,7 +178,7 @@ class Screen:
             wording.connection(one.connection, time.time()),
             f"{one.pending:,} to send" if one.pending else "",
             f"{one.unread:,} unread" if one.unread else "",
-            "PageDown: newer" if self._transcript.scrolled else "",
+            "PageDown: newer" if self._transcript.view.scrolled else "",
             one.trouble,
             wording.trouble(one.connection),  # last: it may be longer than the line
         ]
@@ -218,37 +186,17 @@ class Screen:
 
 
 class _TranscriptControl(UIControl):
-    """The newest lines at the bottom; ``scrolled`` lines up from there."""
+    """The newest lines at the bottom."""
 
     def __init__(self) -> None:
         self.conversation: Conversation | None = None
-        self.scrolled = 0
-        self.page = 1
+        self.view = TranscriptView()
 
     def create_content(self, width: int, height: int) -> UIContent:
         """As many lines as there is place for."""
-        self.page = max(1, height - 1)
-        lines = self._lines(width, height)
-        self.scrolled = max(0, min(self.scrolled, len(lines) - height))
-        end = len(lines) - self.scrolled
-        shown = lines[max(0, end - height) : end]
-        blank: list[Line] = [[] for _ in range(height - len(shown))]
-        whole = blank + shown
-
-        def line(number: int) -> StyleAndTextTuples:
-            return list(whole[number])
-
-        return UIContent(line, line_count=len(whole), show_cursor=False)
-
-    def _lines(self, width: int, height: int) -> list[Line]:
-        if self.conversation is None:
-            return []
-        backwards: list[Line] = []
-        for row in self.conversation.transcript.rows_backwards():
-            if len(backwards) >= height + self.scrolled:
-                break
-            backwards.extend(reversed(fold(row, width)))
-        return backwards[::-1]
+        transcript = self.conversation.transcript if self.conversation else None
+        lines = self.view.lines(transcript, width, height)
+        return UIContent(lambda number: list(lines[number]), line_count=height, show_cursor=False)
 
 
 def _field_height(field: TextArea) -> int:
