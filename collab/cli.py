@@ -182,6 +182,47 @@ def chat(
 
 
 @app.command()
+def edit(
+    room: Annotated[str, typer.Argument(help="Name of the room.")],
+    *,
+    text: Annotated[str, typer.Option(help="Name of the text in the room.")] = "body",
+    relay: Annotated[
+        str | None,
+        typer.Option(envvar="COLLAB_RELAY", help="Address, such as ws://127.0.0.1:8765."),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="COLLAB_STORE",
+            help="File that keeps everything; one for each relay. Default: collab/collab.db in "
+            "this user's folder for data.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(envvar="COLLAB_NAME", help="What others see beside your caret."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token, read at each connection. Or set COLLAB_TOKEN."),
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, max=1000, help="Messages to begin with.")] = 50,
+) -> None:
+    """Write a room's text with others, online or not, its chat beside it.
+
+    The text comes from this disk, at once. The line at the foot says whether what you wrote is
+    saved here and synced, and what waits. Undo takes back your own edits, never other people's.
+    Others' carets are in the text, with their names; those of web editors too.
+
+    Needs `pip install 'collab-sync[edit]'`. Ctrl+Q leaves, once everything is saved.
+    """
+    from collab.editor.run import Edit, run_edit
+
+    raise typer.Exit(run_edit(Edit(room, text, store, relay, name, token_file, last)))
+
+
+@app.command()
 def status(
     file: Annotated[Path, typer.Argument(help="A device's store file.")],
     json_: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,

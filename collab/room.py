@@ -49,8 +49,8 @@ class Status:
     ``pending_updates`` counts saved local updates that the relay has not acked; a run of
     keystrokes may be one. ``pending_messages`` counts messages that the relay has not decided,
     ``gaps`` are those that are not on this device. ``refused`` says why the relay refuses this
-    room's updates for good: then they stay here. ``error`` is why the last commit or the sync of
-    this room failed.
+    room's updates for good: then they stay here. ``may_write`` is False once the relay has said
+    that this user may only read. ``error`` is why the last commit or the sync of this room failed.
     """
 
     state: RoomState
@@ -63,6 +63,7 @@ class Status:
     last_saved: float | None
     last_synced: float | None
     refused: str | None
+    may_write: bool
     error: CollabError | None
 
 
@@ -143,6 +144,7 @@ class Room:
             last_saved=self._local.last_saved,
             last_synced=self._sync.last_synced,
             refused=f"{refusal.code}: {refusal.reason}" if refusal else None,
+            may_write=machine.may_write,
             error=self._sync.error or self._device.saver.error or self._chat.error,
         )
 

@@ -104,17 +104,36 @@ def test_what_the_extra_notebook_brings_is_imported_by_one_module_and_only_when_
     assert not [p for p in importers if library in roots(imports(p, at_import_time=True))]
 
 
-def test_only_the_chat_at_a_terminal_imports_what_draws_it_and_only_the_command_line_that() -> None:
-    drawing = [path for path in sources("collab") if "prompt_toolkit" in roots(imports(path))]
-    assert {path.parent.name for path in drawing} == {"terminal"}
+@pytest.mark.parametrize(
+    ("library", "folder"), [("prompt_toolkit", "terminal"), ("textual", "editor")]
+)
+def test_only_one_folder_imports_what_draws_a_screen(library: str, folder: str) -> None:
+    drawing = [path for path in sources("collab") if library in roots(imports(path))]
+    assert {path.parent.name for path in drawing} == {folder}
+
+
+@pytest.mark.parametrize(
+    ("package", "users"),
+    [("collab.terminal", {"terminal", "editor"}), ("collab.editor", {"editor"})],
+)
+def test_only_the_command_line_imports_what_is_for_people_at_a_terminal(
+    package: str, users: set[str]
+) -> None:
     offenders = [
         path
         for path in sources("collab")
-        if any(module.startswith("collab.terminal") for module in imports(path))
-        and path.parent.name != "terminal"
+        if any(module.startswith(package) for module in imports(path))
+        and path.parent.name not in users
         and path.name != "cli.py"
     ]
     assert not offenders
+
+
+def test_the_editor_can_be_asked_for_without_what_draws_it() -> None:
+    """So that the command can say what to install."""
+    editor = PACKAGES["collab"] / "editor"
+    for name in ("__init__", "binding", "people", "run"):
+        assert "textual" not in roots(imports(editor / f"{name}.py", at_import_time=True))
 
 
 def test_the_relay_process_never_imports_an_engine() -> None:

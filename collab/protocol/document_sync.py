@@ -113,6 +113,11 @@ class DocumentSync:
         return len(self._unacked)
 
     @property
+    def may_write(self) -> bool:
+        """Whether the relay, when it was asked last, gave the right to write; True before that."""
+        return self.access in (Access.NONE, Access.WRITE, Access.ADMIN)
+
+    @property
     def unacked(self) -> tuple[Row, ...]:
         """The saved rows that the relay has not acked, oldest first."""
         return tuple(self._unacked)

@@ -1,0 +1,74 @@
+"""The command ``collab edit``: opens the room, shows it, and says at the end what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from collab.client import open as open_client
+from collab.connection import Token
+from collab.errors import LocalError, Unsupported
+from collab.terminal.badge import leaving
+from collab.terminal.conversation import Conversation
+from collab.terminal.places import default_store, make_folder, token_source
+from collab.terminal.session import logged_as_notices, signals
+
+__all__ = ["Edit", "run_edit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What was asked for. ``store`` None: this user's own."""
+
+    room: str
+    text: str
+    store: Path | None
+    relay: str | None
+    name: str | None
+    token_file: Path | None
+    last: int
+
+
+def run_edit(edit: Edit) -> int:
+    """Until somebody leaves; returns the exit status. Raises CollabError."""
+    try:
+        import textual  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise Unsupported(
+            "The editor is drawn with Textual, which is not installed. Nothing was opened. Install "
+            "it with: pip install 'collab-sync[edit]'"
+        ) from error
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise LocalError(
+            "The editor needs a terminal, and stdin or stdout is none. Nothing was opened. "
+            "collab chat works in a pipe."
+        )
+    store = edit.store
+    if store is None:
+        store = default_store(os.environ, Path.home())
+        make_folder(store)
+    said = asyncio.run(_run(edit, store, token_source(os.environ, edit.token_file)))
+    print(said)
+    return 0
+
+
+async def _run(edit: Edit, store: Path, token: Token) -> str:
+    from collab.editor import people
+    from collab.editor.app import EditorApp
+
+    user = people.user(edit.name or f"Guest {random.randrange(100, 1000)}")
+    async with open_client(store, relay=edit.relay, token=token, user=user) as client:
+        room = await client.room(edit.room)
+        is_colourless = bool(os.environ.get("NO_COLOR"))
+        app = EditorApp(client, room, edit.text, is_colourless=is_colourless)
+        conversation = Conversation(client, room, name=edit.name, watcher=app)
+        app.attend(conversation)
+        with logged_as_notices(conversation), signals(app.leave, "SIGTERM", "SIGHUP", "SIGINT"):
+            await conversation.open(edit.last)
+            await app.run_to_the_end()
+        said = [leaving(room.status.pending_updates), conversation.leave()]
+    return "; ".join(part for part in said if part)
