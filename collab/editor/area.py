@@ -14,17 +14,19 @@ from typing import ClassVar, Final
 from rich.text import Text as Drawn
 from textual.binding import Binding as Key
 from textual.binding import BindingType
-from textual.geometry import Offset
+from textual.geometry import Offset, Region
 from textual.strip import Strip
 from textual.widgets import TextArea
 from textual.widgets.text_area import (
     DocumentNavigator,
     Edit,
     EditResult,
+    Location,
     Selection,
     WrappedDocument,
 )
 
+from collab.editor import steps
 from collab.editor.binding import Binding, Change
 from collab.editor.carets import Paint, PlacedCarets
 from collab.editor.lines import TextLines
@@ -57,6 +59,21 @@ class PlainArea(TextArea):
         self.wrapped_document = WrappedDocument(self.document, tab_width=self.indent_width)
         self.navigator = DocumentNavigator(self.wrapped_document)
 
+    def get_cursor_left_location(self) -> Location:
+        """One character to the left, as people count them; Backspace deletes from there."""
+        row, column = self.cursor_location
+        if not column:
+            return super().get_cursor_left_location()
+        return row, steps.before(self.lines[row], column)
+
+    def get_cursor_right_location(self) -> Location:
+        """One character to the right, as people count them; Delete deletes up to there."""
+        row, column = self.cursor_location
+        line = self.lines[row]
+        if column >= len(line):
+            return super().get_cursor_right_location()
+        return row, steps.after(line, column)
+
 
 class SharedArea(PlainArea):
     """See the module.
@@ -86,6 +103,7 @@ class SharedArea(PlainArea):
         super().__init__(bound.seen, id="text")
         self._undo = undo
         self._carets = PlacedCarets(paint)
+        self._named: dict[int, list[Caret]] = {}  # by the row that they are in
         self._shown: tuple[list[Caret], str] = ([], "")
         self._on_change = on_change
         self._on_refused = on_refused
@@ -204,16 +222,20 @@ class SharedArea(PlainArea):
         self._carets.draw(line, line_index, self.background_colors[1])
         return line
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The rows of a part of the screen."""
+        self._named.clear()
+        for location, caret in self._carets.heads():
+            _, row = self.wrapped_document.location_to_offset(location)
+            self._named.setdefault(row, []).append(caret)
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """One row, with the names of those whose carets are in it."""
         strip = super().render_line(y)
-        here, end = [], 0
-        for location, caret in self._carets.heads():
-            x, row = self.wrapped_document.location_to_offset(location)
-            if row == y + self.scroll_offset.y:
-                here.append(caret)
-                end = max(end, x + 1, self._end_of_row(row))
-        return self._carets.label(strip, here, end + 1) if here else strip
+        row = y + self.scroll_offset.y
+        here = self._named.get(row)
+        return self._carets.label(strip, here, self._end_of_row(row) + 2) if here else strip
 
     def _end_of_row(self, row: int) -> int:
         """The column after the last character of a row."""

@@ -14,6 +14,7 @@ from textual.color import Color
 from textual.strip import Strip
 from textual.widgets.text_area import Location
 
+from collab.editor import steps
 from collab.editor.lines import TextLines
 from collab.editor.people import Caret
 
@@ -81,8 +82,9 @@ class PlacedCarets:
         for one in self._placed:
             if one.head[0] == row:
                 # At the end of the line it is beyond the text: the area adds a space there.
-                style = self._paint.caret(one.caret.colour)
-                line.spans.append(Span(one.head[1], one.head[1] + 1, style))
+                column = one.head[1]
+                end = max(column + 1, steps.after(line.plain, column))
+                line.spans.append(Span(column, end, self._paint.caret(one.caret.colour)))
 
     def heads(self) -> list[tuple[Location, Caret]]:
         """Where each caret is."""
@@ -94,7 +96,7 @@ class PlacedCarets:
         pieces: list[Segment] = []
         end = column
         for caret in carets:
-            said = f" ◂ {caret.name}"
+            said = f"◂ {caret.name} "
             if end + cell_len(said) > width:
                 break
             pieces.append(Segment(said, self._paint.name(caret.colour)))

@@ -57,7 +57,7 @@ def badge(status: Status, connection: ConnectionStatus | None, now: float) -> Ba
             return Badge("good", label, "saved and synced")
         parts.append("" if waits else "catching up")
         return Badge("good" if state == "live" else "busy", label, _joined(parts))
-    parts.append(wording.connection(connection, now))
+    parts.append("working offline" if state == "suspended" else wording.attempt(connection, now))
     mood = _MOODS.get(label, "away")
     detail = wording.trouble(connection) if mood in ("bad", "captive") else ""
     return Badge(mood, label, _joined(parts), detail)

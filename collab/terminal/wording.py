@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collab.terminal.transcript import Shown
 
 __all__ = [
-    "NAME", "connection", "gap", "is_in_log", "leaving", "messages", "sender", "standing",
-    "trouble",
+    "NAME", "attempt", "connection", "gap", "is_in_log", "leaving", "messages", "sender",
+    "standing", "trouble",
 ]  # fmt: skip
 
 NAME: Final = "name"
@@ -91,9 +91,14 @@ def connection(status: ConnectionStatus | None, now: float) -> str:
     state = str(status.state)
     if state in _CONNECTED:
         return _CONNECTED[state]
+    return ", ".join(part for part in (state, attempt(status, now)) if part)
+
+
+def attempt(status: ConnectionStatus, now: float) -> str:
+    """When a connection is tried by itself; "" if it is not."""
     if status.next_attempt is None:
-        return state
-    return f"{state}, next attempt in {max(0, round(status.next_attempt - now))} s"
+        return ""
+    return f"next attempt in {max(0, round(status.next_attempt - now))} s"
 
 
 def trouble(status: ConnectionStatus | None) -> str:
