@@ -49,6 +49,11 @@ def typed(text: str) -> str:
 class PlainArea(TextArea):
     """A text area that shows nothing which a terminal would obey, and keeps every character."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Key("ctrl+home", "to_the_start", "Beginning", show=False),
+        Key("ctrl+end", "to_the_end", "End", show=False),
+    ]
+
     def __init__(self, text: str = "", *, id: str | None = None) -> None:
         super().__init__(
             id=id, tab_behavior="indent", highlight_cursor_line=False, max_checkpoints=100
@@ -73,6 +78,14 @@ class PlainArea(TextArea):
         if column >= len(line):
             return super().get_cursor_right_location()
         return row, steps.after(line, column)
+
+    def action_to_the_start(self) -> None:
+        """To the beginning of the text."""
+        self.move_cursor(self.lines.start)
+
+    def action_to_the_end(self) -> None:
+        """To the end of the text."""
+        self.move_cursor(self.lines.end)
 
 
 class SharedArea(PlainArea):

@@ -68,7 +68,13 @@ def test_a_name_is_one_line_and_harmless(given: object, name: str) -> None:
 
 def test_everybody_is_listed_this_user_first_and_nobody_without_a_name() -> None:
     evil = {"name": f"A{EVIL}"}
-    others = [{"user": {"name": "Zoe"}}, {"user": 5}, {}, {"name": EVIL}, {"user": evil}]
+    others: list[dict[str, Any]] = [
+        {"user": {"name": "Zoe"}},
+        {"user": 5},
+        {},
+        {"name": EVIL},
+        {"user": evil},
+    ]
     found = people.people(present(*others, me={"user": {"name": "Me"}}))
     names = ["Me", "A ]0;owned", "Somebody", "Somebody", "Zoe", "]0;owned"]
     assert [person.name for person in found] == names

@@ -39,7 +39,7 @@ def said(
     status: Status, state: State | None, reason: str = "", wait_s: float | None = None
 ) -> Badge:
     attempt = None if wait_s is None else NOW + wait_s
-    return badge(status, state and connection(state, reason, attempt), NOW)
+    return badge(status, None if state is None else connection(state, reason, attempt), NOW)
 
 
 @pytest.mark.parametrize("state", [*State, None])
