@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import ClassVar, Final
 
 from textual import events
@@ -74,6 +74,7 @@ class EditorApp(App[None]):
         self._lines = TypedLines(self._do)
         self._watching = ExitStack()
         self._is_stale = False  # something has happened that is not shown yet
+        self._has_said = True  # something of the chat has changed
         self._is_leaving = False
         self._told: object = None
         paint = Paint(is_colourless=is_colourless)
@@ -94,10 +95,9 @@ class EditorApp(App[None]):
         self._conversation = conversation
         self.chat = ChatPanel(conversation, self._lines.put)
 
-    async def run_to_the_end(self) -> None:
-        """Until somebody leaves; what was typed with Enter before that is done first."""
-        async with self._lines.being_done():
-            await self.run_async()
+    def working(self) -> AbstractAsyncContextManager[None]:
+        """Run it in here: what was typed into the chat with Enter is done, to the end."""
+        return self._lines.being_done()
 
     # The screen
 
@@ -135,7 +135,9 @@ class EditorApp(App[None]):
         self.area.catch_up()
         self.area.show_carets(people.carets(self._room.presence, self._text))
         self.area.read_only = not self._room.status.may_write
-        self.chat.show()
+        if self._has_said:
+            self._has_said = False
+            self.chat.show()
         self._show_people()
         self._show_standing()
 
@@ -172,7 +174,7 @@ class EditorApp(App[None]):
     async def _do(self, line: str) -> None:
         if await self._conversation.do(line):
             self.call_later(self.action_quit)
-        self._stale()
+        self.refreshed()
 
     def action_chat(self) -> None:
         """To the chat; from there, put it away."""
@@ -227,17 +229,17 @@ class EditorApp(App[None]):
 
     def added(self, message: Message) -> None:
         """See Watcher."""
-        self._stale()
+        self.refreshed()
 
     def changed(self, message: Message) -> None:
         """See Watcher."""
-        self._stale()
+        self.refreshed()
 
     def noticed(self, text: str, kind: str) -> None:
         """See Watcher."""
-        if kind == "error" and not self.chat.is_seen:
+        if kind == "error" and self.is_running and not self.chat.is_seen:
             self.call_later(self._refused, text)
-        self._stale()
+        self.refreshed()
 
     def connected(self, status: ConnectionStatus) -> None:
         """See Watcher."""
@@ -245,6 +247,7 @@ class EditorApp(App[None]):
 
     def refreshed(self) -> None:
         """See Watcher."""
+        self._has_said = True
         self._stale()
 
     def gave_back(self, line: str) -> None:

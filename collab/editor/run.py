@@ -69,6 +69,7 @@ async def _run(edit: Edit, store: Path, token: Token) -> str:
         app.attend(conversation)
         with logged_as_notices(conversation), signals(app.leave, "SIGTERM", "SIGHUP", "SIGINT"):
             await conversation.open(edit.last)
-            await app.run_to_the_end()
+            async with app.working():
+                await app.run_async()
         said = [leaving(room.status.pending_updates), conversation.leave()]
     return "; ".join(part for part in said if part)

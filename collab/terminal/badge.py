@@ -49,7 +49,7 @@ def badge(status: Status, connection: ConnectionStatus | None, now: float) -> Ba
     if trouble:
         return Badge("bad", "NOT SYNCED", _joined(parts), safe.one_line(trouble))
     if connection is None:
-        return Badge("away", "OFFLINE", _joined([kept, wording.connection(None, now)]))
+        return Badge("away", "OFFLINE", _joined([kept, "no relay given (--relay URL)"]))
     state = str(connection.state)
     label = _LABELS.get(state, "OFFLINE")
     if label == "ONLINE":

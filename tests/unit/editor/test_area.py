@@ -20,6 +20,7 @@ from collab.editor.area import SharedArea, typed
 from collab.editor.carets import Paint
 from collab.editor.people import Caret
 from collab.errors import Closed
+from tests.unit.editor.keys import press
 from tests.unit.editor.replicas import Side
 
 PARTS = ["a", "Z ", "\n", "\0", "\t", "é", "e\u0301", "你", "好世界", "\u200d", "\x1b[2J", "\u2028"]
@@ -51,8 +52,7 @@ class Screen:
     changes: list[str] = field(default_factory=list)
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
-        await self.pilot.pause()
+        await press(self.pilot, *keys)
 
     def theirs(self, index: int, length: int, text: str) -> None:
         """The other one, who has all that is here, edits; it comes here."""
@@ -143,10 +143,10 @@ def test_whatever_is_pressed_and_whatever_comes_the_screen_shows_the_text(
 def test_keys_are_updates_of_one_character() -> None:
     async def main(one: Screen) -> None:
         made = one.side.made
-        await one.press("ctrl+end", *"日x", "enter")
-        assert str(one.side.text) == "abc日x\n"
-        assert one.side.made == made + 3
-        assert max(map(len, one.side.out[-3:])) < 40
+        await one.press("ctrl+end", *"日👍x", "enter")
+        assert str(one.side.text) == "abc日👍x\n"
+        assert one.side.made == made + 4
+        assert max(map(len, one.side.out[-4:])) < 40
 
     alone(main, "abc")
 
