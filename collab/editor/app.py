@@ -17,6 +17,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding as Key
 from textual.binding import BindingType
 from textual.containers import Horizontal
+from textual.widget import Widget
 from textual.widgets import Footer
 
 from collab.client import Client
@@ -26,6 +27,7 @@ from collab.editor.area import SharedArea
 from collab.editor.bars import StandingBar, TopBar
 from collab.editor.carets import Paint
 from collab.editor.chat_panel import ChatPanel
+from collab.editor.driver import chosen_driver, is_terminal_there
 from collab.editor.leaving import LeaveScreen
 from collab.errors import CollabError
 from collab.message import Message
@@ -61,11 +63,14 @@ class EditorApp(App[None]):
     #log { height: 1fr; }
     #field { height: auto; max-height: 5; border: none; border-top: solid $primary; padding: 0; }
     .-narrow #middle { layout: vertical; }
-    .-narrow #chat { width: 100%; height: 40%; border-left: none; border-top: solid $primary; }
+    .-narrow #chat {
+        width: 100%; height: 40%; min-height: 4; border-left: none; border-top: solid $primary;
+    }
+    .-narrow #field { border-top: none; }
     """
 
     def __init__(self, client: Client, room: Room, text: str, *, is_colourless: bool) -> None:
-        super().__init__(ansi_color=True if is_colourless else None)
+        super().__init__(chosen_driver(), ansi_color=True if is_colourless else None)
         if is_colourless:
             self.theme = "ansi-dark"
         self._client = client
@@ -75,7 +80,7 @@ class EditorApp(App[None]):
         self._watching = ExitStack()
         self._is_stale = False  # something has happened that is not shown yet
         self._has_said = True  # something of the chat has changed
-        self._is_leaving = False
+        self._wants_to_leave = self._is_leaving = False
         self._told: object = None
         paint = Paint(is_colourless=is_colourless)
         self.area: Final = SharedArea(
@@ -118,13 +123,24 @@ class EditorApp(App[None]):
             self._room.presence.observe(lambda _: self._stale()),
         ):
             self._watching.callback(subscription.close)
-        self.set_interval(_COUNT_S, self._show_standing)
-        self.area.focus()
+        self.set_interval(_COUNT_S, self._every_second)
+        self._to(self.area)
         self._show()
+        if self._wants_to_leave:
+            self.leave()
 
     def on_unmount(self) -> None:
         """Watch no more."""
         self._watching.close()
+
+    def _every_second(self) -> None:
+        self._show_standing()
+        if not (self.is_headless or is_terminal_there()):
+            self.leave()
+
+    def _to(self, widget: Widget) -> None:
+        """From the next key on, keys are for this one. (``widget.focus`` takes a turn or more.)"""
+        self.screen.set_focus(widget)
 
     def _stale(self) -> None:
         if not self._is_stale and self.is_running:
@@ -178,12 +194,12 @@ class EditorApp(App[None]):
 
     def action_chat(self) -> None:
         """To the chat; from there, put it away."""
-        if self.chat.field.has_focus:
+        if self.screen.focused is self.chat.field:
             self.chat.display = False
-            self.area.focus()
+            self._to(self.area)
         else:
             self.chat.display = True
-            self.chat.field.focus()
+            self._to(self.chat.field)
         self._show_people()
 
     async def action_offline(self) -> None:
@@ -207,8 +223,10 @@ class EditorApp(App[None]):
         self._client.connect()
 
     def leave(self) -> None:
-        """A signal came: leave as with the key."""
-        self.call_later(self.action_quit)
+        """Leave as with the key: a signal came, maybe before there was anything to leave."""
+        self._wants_to_leave = True
+        if self.is_running:
+            self.call_later(self.action_quit)
 
     async def action_quit(self) -> None:
         """Leave once everything is saved."""
@@ -217,6 +235,7 @@ class EditorApp(App[None]):
             self.run_worker(self._leave())
 
     async def _leave(self) -> None:
+        await self._keys_done()
         await self._lines.done()
         saved = asyncio.create_task(self._room.wait_saved())
         await asyncio.wait([saved], timeout=_PATIENCE_S)
@@ -224,6 +243,13 @@ class EditorApp(App[None]):
             self.exit()
         saved.cancel()
         self._is_leaving = False
+
+    async def _keys_done(self) -> None:
+        """What was typed before the key to leave is on its way to the text, and counts."""
+        for widget in (self.area, self.chat.field):
+            done = asyncio.Event()
+            if widget.call_later(done.set):
+                await done.wait()
 
     # What the conversation tells
 
@@ -243,7 +269,8 @@ class EditorApp(App[None]):
 
     def connected(self, status: ConnectionStatus) -> None:
         """See Watcher."""
-        self._stale()
+        if self.is_running:
+            self.call_later(self._show_standing)
 
     def refreshed(self) -> None:
         """See Watcher."""

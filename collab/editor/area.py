@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from rich.text import Text as Drawn
+from textual import events
 from textual.binding import Binding as Key
 from textual.binding import BindingType
 from textual.geometry import Offset, Region
@@ -63,6 +64,19 @@ class PlainArea(TextArea):
         self.document = self.lines
         self.wrapped_document = WrappedDocument(self.document, tab_width=self.indent_width)
         self.navigator = DocumentNavigator(self.wrapped_document)
+
+    async def _on_key(self, event: events.Key) -> None:
+        """What a key is bound to is done in its turn.
+
+        Textual lets a key go up to the app and does then what it is bound to, behind the letters
+        that were typed after it: somebody who types faster than the screen is drawn would find
+        "teh", Backspace, Backspace, "he" as "tehh".
+        """
+        for key in self._bindings.key_to_bindings.get(event.key, ()):
+            if await self.app.run_action(key.action, self):
+                event.stop()
+                event.prevent_default()
+                return
 
     def get_cursor_left_location(self) -> Location:
         """One character to the left, as people count them; Backspace deletes from there."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def run_edit(edit: Edit) -> int:
         store = default_store(os.environ, Path.home())
         make_folder(store)
     said = asyncio.run(_run(edit, store, token_source(os.environ, edit.token_file)))
-    print(said)
+    with suppress(OSError):  # the terminal is gone
+        print(said, flush=True)
     return 0
 
 

@@ -18,10 +18,13 @@ _LABELS: Final = {
     "syncing": "ONLINE",
     "captive": "SIGN-IN PAGE",
     "failed": "DISCONNECTED",
-    "connecting": "CONNECTING",
-    "probing": "CONNECTING",
-}  # of the connection's states; every other is offline
-_MOODS: Final = {"CONNECTING": "busy", "SIGN-IN PAGE": "captive", "DISCONNECTED": "bad"}
+}  # of the connection's states; every other is offline, until the relay has answered
+_DOING: Final = {
+    "connecting": "connecting …",
+    "probing": "connecting …",
+    "suspended": "working offline",
+}
+_MOODS: Final = {"SIGN-IN PAGE": "captive", "DISCONNECTED": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def badge(status: Status, connection: ConnectionStatus | None, now: float) -> Ba
             return Badge("good", label, "saved and synced")
         parts.append("" if waits else "catching up")
         return Badge("good" if state == "live" else "busy", label, _joined(parts))
-    parts.append("working offline" if state == "suspended" else wording.attempt(connection, now))
+    parts.append(_DOING.get(state) or wording.attempt(connection, now))
     mood = _MOODS.get(label, "away")
     detail = wording.trouble(connection) if mood in ("bad", "captive") else ""
     return Badge(mood, label, _joined(parts), detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -12,9 +12,19 @@ from textual.pilot import Pilot
 import collab
 from collab.editor import people
 from collab.editor.app import EditorApp
+from collab.protocol.backoff import BackoffSettings
 from collab.terminal.conversation import Conversation
 from tests.e2e.support import QUICK, until
 from tests.unit.editor.keys import press
+
+# A connection that changes its state every few milliseconds is no screen's daily life.
+SETTINGS = replace(
+    QUICK,
+    connection=replace(
+        QUICK.connection,
+        backoff=BackoffSettings(base_s=0.2, cap_s=0.4, attempts_per_hour=1_000_000),
+    ),
+)
 
 
 @dataclass
@@ -80,7 +90,7 @@ async def editing(
 ) -> AsyncIterator[Editor]:
     """What ``collab edit`` does, but for the terminal."""
     async with collab.open(
-        path, relay=relay, token=token, user=people.user(name), settings=QUICK
+        path, relay=relay, token=token, user=people.user(name), settings=SETTINGS
     ) as client:
         opened = await client.room(room)
         app = EditorApp(client, opened, "body", is_colourless=is_colourless)

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -17,23 +18,40 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from prompt_toolkit.utils import get_cwidth
+
 COMMAND: Final = [sys.executable, "-c", "from collab.cli import main; main()"]
 TIMEOUT_S: Final = 40.0
 _ROWS, _COLUMNS = 24, 100
-_CONTROL: Final = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b[()][A-Z0-9]|\x1b[=>78]")
+_CONTROL: Final = re.compile(
+    r"\x1b\[([?<>=0-9;]*)(\$?[A-Za-z])|\x1b[()][A-Z0-9]|\x1b[=>78]|\x1b\]22;[a-z]*(?:\x07|\x1b\\)"
+)
+_ASKS_FOR_FRAMES: Final = "\x1b[?2026$p"
+_HAS_FRAMES: Final = "\x1b[?2026;2$y"
 
 
 class Glass:
-    """A terminal that knows as much as prompt_toolkit uses of one."""
+    """A terminal that knows as much as prompt_toolkit and Textual use of one.
 
-    def __init__(self) -> None:
-        self._cells = [[" "] * _COLUMNS for _ in range(_ROWS)]
-        self._row = self._column = 0
+    A frame that is begun is seen when it is whole (mode 2026, "synchronized output").
+    """
+
+    def __init__(self, rows: int = _ROWS, columns: int = _COLUMNS) -> None:
+        self.resize(rows, columns)
         self._rest = ""
+        self._seen: str | None = None  # while a frame is drawn, what was before it
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Become of another size, and empty: the program draws anew."""
+        self._rows, self._columns = rows, columns
+        self._cells = [[" "] * columns for _ in range(rows)]
+        self._row = self._column = 0
 
     @property
     def text(self) -> str:
         """What is to be seen."""
+        if self._seen is not None:
+            return self._seen
         return "\n".join("".join(row).rstrip() for row in self._cells)
 
     def feed(self, data: str) -> None:
@@ -60,18 +78,27 @@ class Glass:
             case "\r":
                 self._column = 0
             case "\n":
-                self._row = min(self._row + 1, _ROWS - 1)
+                self._row = min(self._row + 1, self._rows - 1)
             case "\b":
                 self._column = max(0, self._column - 1)
             case "\x07":
                 pass
             case _:
-                if self._column < _COLUMNS:
-                    self._cells[self._row][self._column] = character
-                    self._column += 1
+                self._put(character, get_cwidth(character))
+
+    def _put(self, character: str, width: int) -> None:
+        """A wide character has two cells, the second one empty; a mark goes to the one before."""
+        row = self._cells[self._row]
+        if width == 0:
+            row[max(0, self._column - 1)] += character
+        elif self._column + width <= self._columns:
+            row[self._column : self._column + width] = [character, *[""] * (width - 1)]
+            self._column += width
 
     def _control(self, parameters: str, final: str) -> None:
-        if parameters.startswith("?"):
+        if parameters == "?2026" and final in "hl":
+            self._seen = self.text if final == "h" else None
+        if parameters[:1] in ("?", "<", ">", "="):
             return
         numbers = [int(part) if part else 0 for part in parameters.split(";")]
         count = max(1, numbers[0])
@@ -86,7 +113,8 @@ class Glass:
                 self._column = max(0, self._column - count)
             case "H":
                 row, column = [*numbers, 0, 0][:2]
-                self._row, self._column = max(1, row) - 1, max(1, column) - 1
+                self._row = min(max(1, row), self._rows) - 1
+                self._column = min(max(1, column), self._columns) - 1
             case "J":
                 self._wipe(self._row + 1 if numbers[0] == 0 else 0)
                 if numbers[0] == 0:
@@ -95,26 +123,40 @@ class Glass:
                 self._wipe_line()
 
     def _wipe(self, first: int) -> None:
-        for row in range(first, _ROWS):
-            self._cells[row] = [" "] * _COLUMNS
+        for row in range(first, self._rows):
+            self._cells[row] = [" "] * self._columns
 
     def _wipe_line(self) -> None:
-        self._cells[self._row][self._column :] = [" "] * (_COLUMNS - self._column)
+        self._cells[self._row][self._column :] = [" "] * (self._columns - self._column)
 
 
 class Terminal:
     """A running program: ``type`` to it, and wait for what it ``shows``."""
 
-    def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, descriptor: int, process: subprocess.Popen[bytes], rows: int, columns: int
+    ) -> None:
         self.process = process
         self.raw = b""  # all that it ever wrote
-        self.glass = Glass()
+        self.glass = Glass(rows, columns)
         self._descriptor = descriptor
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def type(self, text: str) -> None:
         """Press keys; ``\\r`` is Enter."""
         os.write(self._descriptor, text.encode())
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Be of another size, and tell the program."""
+        self.glass.resize(rows, columns)
+        _set_size(self._descriptor, rows, columns)
+        self.process.send_signal(signal.SIGWINCH)
+
+    def close(self) -> None:
+        """Be closed, as when its window is."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def shows(self, *wanted: str) -> str:
         """Return the screen once it shows all of ``wanted``, each a regular expression."""
@@ -158,15 +200,28 @@ class Terminal:
         with suppress(OSError):  # how Linux says that the other end is closed
             data = os.read(self._descriptor, 65536)
         self.raw += data
-        self.glass.feed(self._decoder.decode(data))
+        text = self._decoder.decode(data)
+        if _ASKS_FOR_FRAMES in text:
+            self.type(_HAS_FRAMES)
+        self.glass.feed(text)
         return bool(data)
 
 
+def _set_size(descriptor: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
 @contextmanager
-def terminal(arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[Terminal]:
-    """``collab`` with these arguments, under a terminal of 100 columns."""
+def terminal(
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    rows: int = _ROWS,
+    columns: int = _COLUMNS,
+) -> Iterator[Terminal]:
+    """``collab`` with these arguments, under a terminal of its own."""
     leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
+    _set_size(follower, rows, columns)
     with subprocess.Popen(
         [*COMMAND, *arguments],
         stdin=follower, stdout=follower, stderr=follower,
@@ -174,8 +229,9 @@ def terminal(arguments: Sequence[str], environ: Mapping[str, str]) -> Iterator[T
         start_new_session=True,
     ) as process:  # fmt: skip
         os.close(follower)
+        screen = Terminal(leader, process, rows, columns)
         try:
-            yield Terminal(leader, process)
+            yield screen
         finally:
             process.kill()
-            os.close(leader)
+            screen.close()

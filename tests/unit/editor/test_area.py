@@ -101,7 +101,7 @@ def alone(test: Callable[[Screen], Awaitable[None]], text: str = "", **more: obj
 
 
 @given(st.lists(acts, max_size=25))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_whatever_is_pressed_and_whatever_comes_the_screen_shows_the_text(
     todo: list[tuple[str, object]],
 ) -> None:
@@ -184,6 +184,17 @@ def test_keys_that_delete_much_delete_that_from_the_text(keys: tuple[str, ...]) 
         assert len(str(one.side.text)) < len("first line\nsecond")
 
     alone(main, "first line\nsecond")
+
+
+def test_keys_that_come_faster_than_they_are_done_are_done_in_their_order() -> None:
+    async def main(one: Screen) -> None:
+        for key in ("t", "e", "h", "backspace", "left", "h", "end", "ctrl+z", "ctrl+y", "tab", "!"):
+            one.area.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await one.pilot.pause()
+        await one.pilot.pause()
+        assert str(one.side.text) == one.area.text == "th\t!e"
+
+    alone(main)
 
 
 def test_undo_takes_back_only_ones_own_and_goes_there() -> None:
