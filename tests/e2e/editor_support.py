@@ -85,6 +85,7 @@ async def editing(
     name: str = "Ada",
     token: str | None = None,
     room: str = "plan",
+    text: str = "body",
     size: tuple[int, int] = (120, 30),
     is_colourless: bool = False,
 ) -> AsyncIterator[Editor]:
@@ -93,7 +94,7 @@ async def editing(
         path, relay=relay, token=token, user=people.user(name), settings=SETTINGS
     ) as client:
         opened = await client.room(room)
-        app = EditorApp(client, opened, "body", is_colourless=is_colourless)
+        app = EditorApp(client, opened, text, is_colourless=is_colourless)
         conversation = Conversation(client, opened, name=name, watcher=app)
         app.attend(conversation)
         await conversation.open(50)

@@ -56,6 +56,22 @@ const commands = {
     const others = [...awareness.getStates()].filter(([client]) => client !== awareness.clientID)
     return others.map(([, state]) => state)
   },
+  // A caret, as y-codemirror.next tells of it; indices are those of JavaScript's strings.
+  point ({ id, user, anchor, head }) {
+    const { doc, provider } = peers.get(id)
+    const at = (index) => Y.relativePositionToJSON(
+      Y.createRelativePositionFromTypeIndex(doc.getText('text'), index))
+    provider.awareness.setLocalStateField('user', user)
+    provider.awareness.setLocalStateField('cursor', { anchor: at(anchor), head: at(head) })
+  },
+  pointed ({ id }) {
+    const { doc, provider: { awareness } } = peers.get(id)
+    const index = (told) => Y.createAbsolutePositionFromRelativePosition(
+      Y.createRelativePositionFromJSON(told), doc)?.index ?? null
+    return [...awareness.getStates()]
+      .filter(([client, { cursor }]) => client !== awareness.clientID && cursor)
+      .map(([, { user, cursor }]) => ({ user, at: [index(cursor.anchor), index(cursor.head)] }))
+  },
   connect ({ id }) { peers.get(id).provider.connect() },
   disconnect ({ id }) { peers.get(id).provider.disconnect() },
   close ({ id }) {
