@@ -29,7 +29,7 @@ from textual.widgets.text_area import (
 
 from collab.editor import steps
 from collab.editor.binding import Binding, Change
-from collab.editor.carets import Paint, PlacedCarets
+from collab.editor.carets import Paint, PlacedCarets, span_of_caret
 from collab.editor.lines import TextLines
 from collab.editor.people import Caret
 from collab.errors import CollabError
@@ -247,7 +247,16 @@ class SharedArea(PlainArea):
         """One line, with others' carets and selections."""
         line = super().get_line(line_index)
         self._carets.draw(line, line_index, self.background_colors[1])
+        row, column = self.cursor_location
+        if row == line_index and super()._draw_cursor:
+            style = self.get_component_rich_style("text-area--cursor")
+            line.spans.append(span_of_caret(line, column, style))
         return line
+
+    @property
+    def _draw_cursor(self) -> bool:
+        """Not by Textual: it would draw one code point, and tear a joined emoji apart."""
+        return False
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The rows of a part of the screen."""
@@ -262,7 +271,9 @@ class SharedArea(PlainArea):
         strip = super().render_line(y)
         row = y + self.scroll_offset.y
         here = self._named.get(row)
-        return self._carets.label(strip, here, self._end_of_row(row) + 2) if here else strip
+        if not here:
+            return strip
+        return self._carets.label(strip, here, self._end_of_row(row) + 2, self.rich_style)
 
     def _end_of_row(self, row: int) -> int:
         """The column after the last character of a row."""

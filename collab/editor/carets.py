@@ -18,12 +18,20 @@ from collab.editor import steps
 from collab.editor.lines import TextLines
 from collab.editor.people import Caret
 
-__all__ = ["Paint", "PlacedCarets"]
+__all__ = ["Paint", "PlacedCarets", "span_of_caret"]
 
 _ON_DARK: Final = (
     "#6fb3e0", "#e89465", "#74c285", "#dc83c7", "#a691ee", "#5fbccb", "#ec8a8a", "#cfb04e",
 )  # fmt: skip
 _SELECTED: Final = 0.3  # how much of the colour a selection has
+
+
+def span_of_caret(line: Text, column: int, style: Style) -> Span:
+    """The whole character behind a caret.
+
+    At the end of the line that is beyond the text: the area adds a space there.
+    """
+    return Span(column, max(column + 1, steps.after(line.plain, column)), style)
 
 
 class Paint:
@@ -81,16 +89,14 @@ class PlacedCarets:
                 line.spans.append(Span(start, end, style))
         for one in self._placed:
             if one.head[0] == row:
-                # At the end of the line it is beyond the text: the area adds a space there.
-                column = one.head[1]
-                end = max(column + 1, steps.after(line.plain, column))
-                line.spans.append(Span(column, end, self._paint.caret(one.caret.colour)))
+                style = self._paint.caret(one.caret.colour)
+                line.spans.append(span_of_caret(line, one.head[1], style))
 
     def heads(self) -> list[tuple[Location, Caret]]:
         """Where each caret is."""
         return [(one.head, one.caret) for one in self._placed]
 
-    def label(self, strip: Strip, carets: Sequence[Caret], column: int) -> Strip:
+    def label(self, strip: Strip, carets: Sequence[Caret], column: int, base: Style) -> Strip:
         """Write names at ``column`` of a row, as far as there is place for them."""
         width = strip.cell_length
         pieces: list[Segment] = []
@@ -99,7 +105,7 @@ class PlacedCarets:
             said = f"◂ {caret.name} "
             if end + cell_len(said) > width:
                 break
-            pieces.append(Segment(said, self._paint.name(caret.colour)))
+            pieces.append(Segment(said, base + self._paint.name(caret.colour)))
             end += cell_len(said)
         if not pieces:
             return strip

@@ -357,6 +357,25 @@ def test_others_carets_are_in_their_colour_with_their_names_beside_the_line() ->
     alone(main, "你好abc\nx")
 
 
+def test_a_caret_is_drawn_on_a_whole_character() -> None:
+    async def main(one: Screen) -> None:
+        own = one.area.get_component_rich_style("text-area--cursor").bgcolor
+
+        def drawn(y: int) -> list[str]:
+            return [s.text for s in one.area.render_line(y) if s.style and s.style.bgcolor == own]
+
+        assert drawn(0) == ["👩\u200d👧"]
+        assert one.area.render_line(0).cell_length == one.area.size.width
+        await one.press("right")
+        assert drawn(0) == ["a"]
+        await one.press("end")
+        assert drawn(0) == [" "]
+        await one.press("down")
+        assert (drawn(0), drawn(1)) == ([], [" "])
+
+    alone(main, "👩\u200d👧a\n")
+
+
 def test_carets_move_with_the_lines_and_a_name_without_place_is_left_out() -> None:
     async def main(one: Screen) -> None:
         long = [Caret("A name that is as long as the row is wide", 1, 0, 0), Caret("Ben", 5, 1, 1)]
