@@ -202,6 +202,10 @@ class EditorApp(App[None]):
             self._to(self.chat.field)
         self._show_people()
 
+    def action_text(self) -> None:
+        """Back to the text."""
+        self._to(self.area)
+
     async def action_offline(self) -> None:
         """Work offline, or online again."""
         connection = self._client.connection

@@ -236,7 +236,7 @@ class SharedArea(PlainArea):
     def show_carets(self, carets: list[Caret]) -> None:
         """Where others are now."""
         shown = (carets, self.lines.text)
-        if carets == self._shown[0] and self.lines.text is self._shown[1]:
+        if carets == self._shown[0] and (not carets or self.lines.text is self._shown[1]):
             return
         self._shown = shown
         self._carets.put(carets, self.lines)

@@ -30,10 +30,14 @@ class TopBar(Static):
     def __init__(self, title: str, paint: Paint) -> None:
         super().__init__(id="top")
         self._title = title
+        self._shown: tuple[Sequence[Person], Sequence[str]] | None = None
         self._paint = paint
 
     def show(self, everybody: Sequence[Person], *, notes: Sequence[str]) -> None:
         """``notes`` go first: they are what must not be cut off."""
+        if (everybody, notes) == self._shown:
+            return
+        self._shown = (everybody, notes)
         line = Text(f" {self._title}", style="bold", no_wrap=True, overflow="ellipsis")
         for note in notes:
             line.append("  ")

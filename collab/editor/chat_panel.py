@@ -13,8 +13,9 @@ from textual.binding import Binding as Key
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
+from textual.widgets.text_area import Edit, EditResult
 
-from collab.editor.area import PlainArea
+from collab.editor.area import PlainArea, typed
 from collab.terminal.conversation import Conversation
 from collab.terminal.transcript_view import TranscriptView
 
@@ -78,7 +79,8 @@ class ChatField(PlainArea):
     """What is typed is said with Enter, or done if it begins with a slash."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Key("pageup", "page(1)", "Older", show=False),
+        Key("escape", "app.text", "To the text"),
+        Key("pageup", "page(1)", "Older"),
         Key("pagedown", "page(-1)", "Newer", show=False),
     ]
 
@@ -94,6 +96,17 @@ class ChatField(PlainArea):
             event.prevent_default()
             if self._take(self.text):  # else it stays in the field
                 self.clear()
+
+    def edit(self, edit: Edit) -> EditResult:
+        """What is pasted has one kind of line end, too."""
+        return super().edit(
+            Edit(
+                typed(edit.text),
+                edit.from_location,
+                edit.to_location,
+                edit.maintain_selection_offset,
+            )
+        )
 
     def action_page(self, pages: int) -> None:
         """Look at older messages, or newer ones."""

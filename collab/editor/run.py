@@ -52,13 +52,13 @@ def run_edit(edit: Edit) -> int:
     if store is None:
         store = default_store(os.environ, Path.home())
         make_folder(store)
-    said = asyncio.run(_run(edit, store, token_source(os.environ, edit.token_file)))
+    status, said = asyncio.run(_run(edit, store, token_source(os.environ, edit.token_file)))
     with suppress(OSError):  # the terminal is gone
         print(said, flush=True)
-    return 0
+    return status
 
 
-async def _run(edit: Edit, store: Path, token: Token) -> str:
+async def _run(edit: Edit, store: Path, token: Token) -> tuple[int, str]:
     from collab.editor import people
     from collab.editor.app import EditorApp
 
@@ -74,4 +74,4 @@ async def _run(edit: Edit, store: Path, token: Token) -> str:
             async with app.working():
                 await app.run_async()
         said = [leaving(room.status.pending_updates), conversation.leave()]
-    return "; ".join(part for part in said if part)
+    return app.return_code or 0, "; ".join(part for part in said if part)

@@ -43,7 +43,9 @@ class Badge:
 
 def badge(status: Status, connection: ConnectionStatus | None, now: float) -> Badge:
     """What to say of a room and of the connection."""
-    trouble = status.refused or (str(status.error) if status.error is not None else "")
+    trouble = "" if status.error is None else str(status.error)
+    if status.refused:
+        trouble = f"The relay refuses edits of the document ({status.refused}). They are kept here."
     if not status.saved and status.error is not None:
         return Badge("bad", "NOT SAVED", "kept in memory, tried again", safe.one_line(trouble))
     kept = "saved on this device" if status.saved else "saving …"
