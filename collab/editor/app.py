@@ -52,7 +52,7 @@ class EditorApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Key("ctrl+q", "quit", "Quit", priority=True),
         Key("ctrl+t", "chat", "Chat", priority=True),
-        Key("ctrl+o", "offline", "Offline/online", priority=True),
+        Key("ctrl+o", "offline", "Offline", priority=True),
         Key("ctrl+r", "reconnect", "Try now", priority=True),
     ]
     CSS = """

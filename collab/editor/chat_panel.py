@@ -79,8 +79,8 @@ class ChatField(PlainArea):
     """What is typed is said with Enter, or done if it begins with a slash."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Key("escape", "app.text", "To the text"),
-        Key("pageup", "page(1)", "Older"),
+        Key("escape", "app.text", "Text"),
+        Key("pageup", "page(1)", "Older", show=False),
         Key("pagedown", "page(-1)", "Newer", show=False),
     ]
 
