@@ -132,7 +132,7 @@ def test_working_offline_is_switched_on_and_off(tmp_path: Path) -> None:
 
 
 def test_saved_is_not_said_of_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a disk that holds every commit up, each drawing is looked at."""
+    """Not in the turn of the edit either, before anything can be drawn."""
 
     async def main() -> None:
         async with editing(tmp_path / "a.db") as one:
@@ -144,7 +144,10 @@ def test_saved_is_not_said_of_what_is_not(tmp_path: Path, monkeypatch: pytest.Mo
                 return await append(batches)
 
             monkeypatch.setattr(one.client._documents, "append", slow)
-            await one.types("x")
+            one.app.area.insert("x")
+            assert one.app.standing.badge is not None
+            assert one.app.standing.badge.text.startswith("saving …")
+            await one.types("y")
             assert "saving …" in one.glass
             assert "saved" not in one.glass
             gate.set()
