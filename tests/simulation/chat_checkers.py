@@ -110,6 +110,8 @@ class ChatChecks:
         self._is_put_back = False
         self._is_new_log = True
         self._has_signed_in = False  # another user on some device
+        # Users on whose devices the log became another one: they had read in the one before.
+        self._read_another: set[str] = set()
         self._forgets_lanes = plan.limits["MAX_LANES_PER_USER"] < 1000
         # What a device has promised: the bodies that a message may have, in their order.
         self._kept: dict[tuple[int, int], dict[bytes, list[str]]] = {}
@@ -326,6 +328,7 @@ class ChatChecks:
             case cc.Replace():
                 self._world.count("history replaced")
                 self._receipts.pop(_key(chat), None)
+                self._read_another.add(change.place.user)
                 if not self._is_put_back:
                     raise Violation(f"{_who(chat)} takes the relay's log for another one")
             case cc.Bind():
@@ -489,7 +492,10 @@ class ChatChecks:
                     (chat.number, message_id),
                 ):  # fmt: skip
                     raise Violation(f"{_who(chat)} has lost a message that was sent")
-        _receipts_agree(chats, is_told_again=not self._has_signed_in)
+        _receipts_agree(
+            chats,
+            is_told_again=lambda user: not self._has_signed_in and user not in self._read_another,
+        )
 
     def _has_ends(
         self, chat: DeviceChat, log: dict[int, tuple[bytes, str, str]], room: _Room
@@ -597,8 +603,8 @@ def _has_log(chat: DeviceChat, log: dict[int, tuple[bytes, str, str]], room: _Ro
         raise Violation(f"{_who(chat)} shows {chat.unread} unread")
 
 
-def _receipts_agree(chats: Sequence[DeviceChat], *, is_told_again: bool) -> None:
-    """``is_told_again``: whoever read something is there to say so to a relay that lost it."""
+def _receipts_agree(chats: Sequence[DeviceChat], *, is_told_again: Callable[[str], bool]) -> None:
+    """``is_told_again``: whether what a user read is told to a relay that lost it."""
     marks: dict[str, tuple[int, int]] = {}
     for chat in chats:
         row = chat_rows.chat(chat.connection, chat.number)
@@ -608,12 +614,12 @@ def _receipts_agree(chats: Sequence[DeviceChat], *, is_told_again: bool) -> None
     for chat in chats:
         row = chat_rows.chat(chat.connection, chat.number)
         assert row is not None
-        if row.read_upto != marks[row.user][1] and is_told_again:
+        if row.read_upto != marks[row.user][1] and is_told_again(row.user):
             raise Violation(f"{_who(chat)} has read {row.read_upto}, its user {marks[row.user][1]}")
         told = {one.user: one for one in chat_rows.receipts(chat.connection, chat.number)}
         for user, (delivered, read) in marks.items():
             one = told.get(user, Receipt(user, 0, 0))
-            if not is_told_again:
+            if not is_told_again(user):
                 read = max(read, one.read_upto)
             if user != row.user and (one.delivered_upto, one.read_upto) != (delivered, read):
                 raise Violation(f"{_who(chat)} has {one}; {user} is at {delivered}, {read}")
