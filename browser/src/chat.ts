@@ -6,15 +6,14 @@
  */
 
 import type { Clock } from "./clock.js";
-import { randomBytes } from "./bytes.js";
-import { BadArgument, BadMessage, Closed, HistoryReplaced, OfflineError, TooLarge } from "./errors.js";
-import { Changes, Observers, type Unsubscribe } from "./events.js";
+import { hex, randomBytes } from "./bytes.js";
+import { BadArgument, BadMessage, Closed, closed, HistoryReplaced, offline, TooLarge } from "./errors.js";
+import { again, Changes, Observers, type Unsubscribe } from "./events.js";
 import * as limits from "./limits.js";
 import { Message } from "./message.js";
 import type { Asked } from "./protocol/chatSync.js";
 import { packMap, unpackMap } from "./protocol/codec.js";
 import { newlyLost, type Gap, type Gaps } from "./protocol/gaps.js";
-import { uuid } from "./protocol/messages.js";
 import {
   CHAT_TABLES,
   ChatTransaction,
@@ -89,6 +88,8 @@ type Place = readonly [place: number, tie: number];
 export class Chat {
   /** @internal */
   readonly changes = new Changes();
+  /** @internal Read what changed since the last look. */
+  readonly catchUp = again(() => this.readOnce());
   /** @internal */
   isClosed = false;
   /** @internal How many messages are queued or sending. */
@@ -97,8 +98,6 @@ export class Chat {
   readonly watchers = new Observers<ChatRow>();
   private readonly observers = new Observers<ChatEvent>();
   private readonly held = new Map<number, WeakRef<Message>>();
-  private reading: Promise<void> | null = null;
-  private readAgain = false;
 
   /** @internal Get it from `room.chat`. */
   constructor(
@@ -121,7 +120,7 @@ export class Chat {
   /**
    * Queue a message; it is on this disk when this resolves, and goes up when it can. Throws
    * {@link TooLarge} (body above 32 KiB, meta above 8), {@link BadMessage}, {@link IdConflict},
-   * {@link OutboxFull}, {@link QuotaExceeded}, {@link OfflineError} (with `ttlMs: 0`). Then nothing
+   * {@link OutboxFull}, {@link QuotaExceeded}, `OfflineError` (with `ttlMs: 0`). Then nothing
    * was stored and nothing will be sent.
    */
   async send(body: string, options: SendOptions = {}): Promise<Message> {
@@ -134,12 +133,7 @@ export class Chat {
       sentAt: Date.now(),
       ttlMs: checkedTtl(ttlMs),
     };
-    if (ttlMs === 0 && !this.tab.isOpen()) {
-      throw new OfflineError(
-        "There is no connection to the relay, and this message is to go now or never (ttlMs 0). " +
-          UNTOUCHED,
-      );
-    }
+    if (ttlMs === 0 && !this.tab.isOpen()) throw offline("what is to go now or never");
     return this.handle(await this.act((work) => acts.write(work, draft)));
   }
 
@@ -180,7 +174,7 @@ export class Chat {
     const { limit = 100, before, after } = options;
     this.check();
     if (!Number.isSafeInteger(limit) || limit < 1) {
-      throw new BadArgument(`limit is a number of messages, at least 1; ${limit} is not.`);
+      throw new BadArgument(`limit is a number from 1; ${limit} is not.`);
     }
     const low: Place = after === undefined ? [0, -Infinity] : placeOf(after);
     const high: Place = before === undefined ? [TAIL, Infinity] : placeOf(before, -Infinity);
@@ -200,17 +194,10 @@ export class Chat {
 
   // For the room
 
-  /** @internal Read what changed since the last look; whoever calls meanwhile is served too. */
-  catchUp(): Promise<void> {
-    this.readAgain = true;
-    this.reading ??= this.readAll().finally(() => (this.reading = null));
-    return this.reading;
-  }
-
   /** @internal Run one transaction on this chat, and show what came of it. */
   async change<T>(work: (at: ChatTransaction) => Promise<T>): Promise<{ chat: ChatRow; result: T }> {
-    const stored = await this.db.write(CHAT_TABLES, async (tx) => {
-      const begun = await ChatTransaction.begin(tx, this.row.room, this.tab.clock);
+    const stored = await this.db.write(CHAT_TABLES, async (tables) => {
+      const begun = await ChatTransaction.begin(tables, this.row.room, this.tab.clock);
       const result = await work(begun);
       await begun.end();
       return { chat: begun.chat, result };
@@ -247,19 +234,12 @@ export class Chat {
     return (await this.change(work)).result;
   }
 
-  private async readAll(): Promise<void> {
-    while (this.readAgain) {
-      this.readAgain = false;
-      await this.readOnce();
-    }
-  }
-
   private async readOnce(): Promise<void> {
     const before = this.row;
     const { room, version } = before;
-    const read = await this.db.read(["chats", "messages"], async (tx) => {
-      const messages = tx.table("messages");
-      const chat = await tx.table("chats").get(room);
+    const read = await this.db.read(["chats", "messages"], async (tables) => {
+      const { messages } = tables;
+      const chat = await tables.chats.get(room);
       const isNew = chat !== undefined && chat.version > version;
       const isFirst = version < 0; // all of it may be much, and nobody holds a message yet
       const rows =
@@ -290,8 +270,8 @@ export class Chat {
     if (since < 0) return; // the first look
     if (now.rollbacks > before.rollbacks) {
       const reason =
-        "This store was copied or put back: the relay has seen more of its messages than it knows. " +
-        "What was not decided is sent again under its old ids.";
+        "This store was copied or put back: the relay knows more of its messages. What was not " +
+        "decided is sent again, under its old ids.";
       emit({ type: "StoreRolledBack", reason });
     }
     if (!isAlike(now.receipts, before.receipts)) emit({ type: "ReceiptsChanged" });
@@ -303,9 +283,8 @@ export class Chat {
     const { at, resent, kept } = now.replaced;
     if (at > since) {
       const error = new HistoryReplaced(
-        `The relay's chat of this room has another history than this device knew: it was put back, ` +
-          `most likely. ${resent} messages of ours are sent to it again. ${kept} others are kept ` +
-          `here alone, and marked.`,
+        `The relay's chat of this room has another history: it was put back, most likely. ${resent} ` +
+          `messages of ours are sent again. ${kept} others are kept here alone, and marked.`,
       );
       emit({ type: "MessagesReplaced", resent, kept, error });
     }
@@ -348,19 +327,18 @@ export class Chat {
     newest: boolean,
   ): Promise<{ rows: MessageRow[]; gaps: Gaps }> {
     const { room } = this.row;
-    return this.db.read(["chats", "messages"], async (tx) => {
-      const gaps = (await tx.table("chats").get(room))?.gaps ?? [];
+    return this.db.read(["chats", "messages"], async (tables) => {
+      const gaps = (await tables.chats.get(room))?.gaps ?? [];
       const range = IDBKeyRange.bound([room, ...low], [room, ...high], true, true);
       const rows: MessageRow[] = [];
       const take = (row: MessageRow): boolean => rows.push(row) < limit;
-      await tx.table("messages").each(range, "byPlace", take, newest ? "prev" : "next");
+      await tables.messages.each(range, "byPlace", take, newest ? "prev" : "next");
       return { rows: newest ? rows.reverse() : rows, gaps };
     });
   }
 
   private check(): void {
-    if (!this.isClosed) return;
-    throw new Closed("The room was closed; what was saved is on this device. Open it again.");
+    if (this.isClosed) throw closed("room");
   }
 }
 
@@ -388,7 +366,7 @@ function missingBetween(
 function placeOf(of: number | Message, tie = 0): Place {
   if (of instanceof Message) return [of.row.place, of.row.tie];
   if (Number.isSafeInteger(of) && of >= 0) return [of, tie];
-  throw new BadArgument(`A message's number is an integer from 0; ${String(of)} is not.`);
+  throw new BadArgument(`A message's number is a number from 0; ${String(of)} is not.`);
 }
 
 const isAlike = (one: unknown, other: unknown): boolean =>
@@ -413,12 +391,8 @@ function checkedBody(body: string): string {
 /** A UUIDv7 (RFC 9562), or the caller's own. Nothing is derived from its time or order. */
 function idOf(id: string | undefined): string {
   if (id === undefined) {
-    const made = randomBytes(16);
-    new DataView(made.buffer).setBigUint64(0, BigInt(Date.now()) << 16n);
-    made.set(randomBytes(2), 6);
-    made[6] = ((made[6] as number) & 0x0f) | 0x70; // the version
-    made[8] = ((made[8] as number) & 0x3f) | 0x80; // the variant
-    return uuid(made);
+    const digits = Date.now().toString(16).padStart(12, "0") + hex(randomBytes(10));
+    return digits.replace(/(.{8})(.{4}).(...).(...)/, "$1-$2-7$3-8$4-"); // with version and variant
   }
   if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)) return id.toLowerCase();
   throw new BadMessage(`A message's id is a UUID; "${String(id).slice(0, 80)}" is not. ${UNTOUCHED}`);

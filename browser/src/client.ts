@@ -10,7 +10,7 @@ import { randomBytes, hex } from "./bytes.js";
 import { Chat } from "./chat.js";
 import { Clock } from "./clock.js";
 import { NOT_CONNECTED, type ConnectionStatus, type Token } from "./connection.js";
-import { BadArgument, Closed } from "./errors.js";
+import { BadArgument, closed } from "./errors.js";
 import { Observers, type Unsubscribe } from "./events.js";
 import { Leader } from "./leader.js";
 import * as limits from "./limits.js";
@@ -26,7 +26,7 @@ import { Locks } from "./tabs/locks.js";
 
 const LOOK_EVERY_MS = 2_000;
 const ASK_TIMEOUT_MS = limits.FETCH_TIMEOUT_MS + 2_000;
-const OTHER_TAB = Symbol("presence from another tab");
+const OTHER_TAB = Symbol();
 
 export interface Options {
   /** Names the store of this device; one name, one store, shared by all tabs of this origin. */
@@ -76,8 +76,7 @@ export class Client {
   private readonly rooms = new Map<string, Promise<Room>>();
   private readonly releases = new Map<string, () => void>();
   private readonly timer: ReturnType<typeof setInterval>;
-  private readonly pageHidden = (): void => this.sayGoodbye();
-  private readonly lookNow = (): void => this.look();
+  private readonly ended = new AbortController();
   private standings: Readonly<Record<string, RoomStanding>> = {};
   private told: ConnectionStatus = { ...NOT_CONNECTED, since: Date.now() };
   private leader: Leader | null = null;
@@ -96,10 +95,11 @@ export class Client {
     this.documents = new Documents(database);
     this.hints = new Hints(store, (hint) => this.take(hint));
     this.hints.post({ type: "ask" });
-    this.timer = setInterval(this.lookNow, LOOK_EVERY_MS);
-    addEventListener("pagehide", this.pageHidden);
-    addEventListener("online", this.lookNow);
-    addEventListener("focus", this.lookNow);
+    this.timer = setInterval(() => this.look(), LOOK_EVERY_MS);
+    const { signal } = this.ended;
+    addEventListener("pagehide", () => this.sayGoodbye(), { signal });
+    addEventListener("online", () => this.look(), { signal });
+    addEventListener("focus", () => this.look(), { signal });
     if (relay !== undefined) void locks.lead(() => this.lead(relay)).catch(reportError);
   }
 
@@ -123,7 +123,7 @@ export class Client {
     this.check();
     if (!isRoomName(name)) {
       throw new BadArgument(
-        "A room's name has 1 to 255 bytes of UTF-8 and no control characters. Nothing was opened.",
+        "A room's name is 1 to 255 bytes of text without control characters. Nothing was opened.",
       );
     }
     const known = this.rooms.get(name);
@@ -176,10 +176,8 @@ export class Client {
       await room?.close();
     }
     this.isClosed = true;
+    this.ended.abort();
     clearInterval(this.timer);
-    removeEventListener("pagehide", this.pageHidden);
-    removeEventListener("online", this.lookNow);
-    removeEventListener("focus", this.lookNow);
     this.leader?.end();
     this.leader = null;
     this.locks.close();
@@ -263,11 +261,11 @@ export class Client {
   private tell(hint: Hint): void {
     if (this.isClosed) return;
     this.hints.post(hint);
-    this.takeOwn(hint);
+    this.take(hint, true);
   }
 
-  /** Something that another tab said. */
-  private take(hint: Hint): void {
+  /** Something that a tab said; `isOwn`: this one. */
+  private take(hint: Hint, isOwn = false): void {
     switch (hint.type) {
       case "moved":
         void this.eachHeld(hint.room, (held) => held.replica.catchUp());
@@ -286,22 +284,11 @@ export class Client {
       case "ask":
         this.leader?.tellStatus();
         break;
-      case "presence":
-        void this.takePresence(hint.room, hint.data);
-        this.takeOwn(hint);
-        break;
-      default:
-        this.takeOwn(hint);
-    }
-  }
-
-  /** What concerns the tab that said it as well. */
-  private takeOwn(hint: Hint): void {
-    switch (hint.type) {
       case "rooms":
         void this.leader?.look();
         break;
       case "presence":
+        if (!isOwn) void this.takePresence(hint.room, hint.data);
         if (hint.up) this.leader?.sendPresence(hint.room, hint.data);
         break;
       case "announce":
@@ -313,8 +300,6 @@ export class Client {
       case "status":
         this.clock.hear(hint.running);
         this.takeStatus(hint.connection, hint.rooms);
-        break;
-      default:
         break;
     }
   }
@@ -429,7 +414,6 @@ export class Client {
   }
 
   private check(): void {
-    if (!this.isClosed) return;
-    throw new Closed("The client was closed; what was saved is on this device. Open it again.");
+    if (this.isClosed) throw closed("client");
   }
 }

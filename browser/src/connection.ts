@@ -12,7 +12,7 @@ import * as limits from "./limits.js";
 import { Link, linked, Lost, type Greeting } from "./link.js";
 import { probe } from "./probe.js";
 import { Backoff } from "./protocol/backoff.js";
-import { Close, isPermanent, type Frame } from "./protocol/frames.js";
+import { Close, isPermanent } from "./protocol/frames.js";
 import type { RoomSync } from "./roomSync.js";
 
 const CAPTIVE_BASE_MS = 15_000;
@@ -57,12 +57,13 @@ export interface Shell {
 }
 
 export class Connection {
+  /** Null while there is none. */
+  link: Link | null = null;
   status: ConnectionStatus = { ...NOT_CONNECTED, since: Date.now() };
   private readonly backoff = new Backoff();
   private captiveBackoff = new Backoff(CAPTIVE_BASE_MS, CAPTIVE_CAP_MS);
   private readonly nudges = new Changes();
   private readonly ended = new AbortController();
-  private link: Link | null = null;
   private attempt = new AbortController();
   private isSuspended = false;
   private mayAskAgain: boolean;
@@ -101,26 +102,6 @@ export class Connection {
     this.ended.abort();
     this.attempt.abort();
     this.nudges.wake();
-  }
-
-  wake(): void {
-    this.link?.wake();
-  }
-
-  send(frame: Frame): void {
-    this.link?.send(frame);
-  }
-
-  fail(error: Error): void {
-    this.link?.fail(error);
-  }
-
-  join(room: RoomSync): void {
-    this.link?.join(room);
-  }
-
-  leave(room: RoomSync): void {
-    this.link?.leave(room);
   }
 
   /** Some room's state changed: perhaps all are caught up. */

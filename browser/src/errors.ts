@@ -17,6 +17,8 @@
  *     ├── Rejected            the relay said no; .code says why
  *     ├── RoomReplaced        the relay has another room of this name
  *     └── BadFrame            the relay broke the protocol
+ *
+ * What several modules say is said here, once.
  */
 
 /** Names are written out: a minifier changes those of classes. */
@@ -83,4 +85,23 @@ export class NotSent extends CollabError {
   ) {
     super(message);
   }
+}
+
+export function closed(what: "client" | "room" | "store"): Closed {
+  return new Closed(`The ${what} was closed; what was saved is on this device. Open it again.`);
+}
+
+export function unavailable(why: string): StorageUnavailable {
+  return new StorageUnavailable(
+    `Nothing can be kept on this device: ${why}. Nothing was opened, so nothing is lost. Use https ` +
+      `or localhost, allow storage for this site, and no private window.`,
+  );
+}
+
+/** `what` needs a connection, and there is none. */
+export function offline(what: string): OfflineError {
+  return new OfflineError(
+    `There is no connection to the relay, and ${what} needs one. Nothing was stored, sent or queued. ` +
+      `Try again when there is one.`,
+  );
 }

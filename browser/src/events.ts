@@ -48,23 +48,43 @@ export class Changes {
   }
 }
 
+/** `work`, to be asked for at any time, one run after the other: asked meanwhile, it runs once more. */
+export function again(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null;
+  let isAsked = false;
+  const run = async (): Promise<void> => {
+    try {
+      while (isAsked) {
+        isAsked = false;
+        await work();
+      }
+    } finally {
+      running = null;
+    }
+  };
+  return () => {
+    isAsked = true;
+    return (running ??= run());
+  };
+}
+
 /** Wait until `isDone`, asked again at every change; throws `TimeoutError` after `timeoutMs`. */
 export async function until(
   changes: Changes,
   isDone: () => boolean,
   timeoutMs?: number,
 ): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    if (timeoutMs === undefined) return;
-    timer = setTimeout(
-      () => reject(new DOMException(`not within ${timeoutMs} ms`, "TimeoutError")),
-      timeoutMs,
-    );
-  });
-  late.catch(() => undefined);
+  let isLate = false;
+  const tooLate = (): void => {
+    isLate = true;
+    changes.wake();
+  };
+  const timer = timeoutMs === undefined ? undefined : setTimeout(tooLate, timeoutMs);
   try {
-    while (!isDone()) await Promise.race([changes.next(), late]);
+    while (!isDone()) {
+      if (isLate) throw new DOMException(`not within ${timeoutMs} ms`, "TimeoutError");
+      await changes.next();
+    }
   } finally {
     clearTimeout(timer);
   }

@@ -3,9 +3,9 @@
 import { randomBytes } from "./bytes.js";
 import type { Chat } from "./chat.js";
 import type { Clock } from "./clock.js";
-import { Connection, type ConnectionStatus, type Token } from "./connection.js";
+import { Connection, type Token } from "./connection.js";
+import { again } from "./events.js";
 import type { Asked } from "./protocol/chatSync.js";
-import type { Frame } from "./protocol/frames.js";
 import type { Replica } from "./replica.js";
 import { RoomSync, type Leader as RoomLeader, type RoomStanding } from "./roomSync.js";
 import type { Database } from "./storage/database.js";
@@ -25,8 +25,9 @@ export interface Tab {
 
 export class Leader implements RoomLeader {
   readonly connection: Connection;
+  /** Look which rooms are open in any tab, and join or leave what has changed. */
+  readonly look = again(() => this.lookNow().catch(reportError));
   private readonly rooms = new Map<string, RoomSync>();
-  private looking: Promise<void> = Promise.resolve();
   private isTelling = false;
   private isOver = false;
 
@@ -59,22 +60,13 @@ export class Leader implements RoomLeader {
     this.rooms.clear();
   }
 
-  get status(): ConnectionStatus {
-    return this.connection.status;
-  }
-
-  /** Look which rooms are open in any tab, and join or leave what has changed. */
-  look(): Promise<void> {
-    this.looking = this.looking.then(() => this.lookNow()).catch(reportError);
-    return this.looking;
-  }
 
   private async lookNow(): Promise<void> {
     const open = await this.tab.openRooms();
     for (const [name, room] of this.rooms) {
       if (open.has(name) && !room.replica.closed) continue;
       this.rooms.delete(name);
-      this.connection.leave(room);
+      this.connection.link?.leave(room);
       room.end();
       this.tab.letGo(name);
     }
@@ -83,7 +75,7 @@ export class Leader implements RoomLeader {
       const { replica, chat } = await this.tab.hold(name);
       const room = new RoomSync(name, replica, chat, this);
       this.rooms.set(name, room);
-      this.connection.join(room);
+      this.connection.link?.join(room);
     }
     this.changed();
   }
@@ -99,22 +91,6 @@ export class Leader implements RoomLeader {
   }
 
   // For the rooms
-
-  wake(): void {
-    this.connection.wake();
-  }
-
-  rejoin(room: RoomSync): void {
-    this.connection.join(room);
-  }
-
-  send(frame: Frame): void {
-    this.connection.send(frame);
-  }
-
-  fail(error: Error): void {
-    this.connection.fail(error);
-  }
 
   changed(): void {
     this.connection.levels();
@@ -144,19 +120,19 @@ export class Leader implements RoomLeader {
   // The device
 
   private async greet(): Promise<{ device: Uint8Array; connection: number }> {
-    return this.tab.database.write(["device"], async (tx) => {
-      const known = await tx.table("device").get("device");
+    return this.tab.database.write(["device"], async (tables) => {
+      const known = await tables.device.get("device");
       const id = known?.id ?? randomBytes(16);
       // Never below the clock: a store put back from yesterday would be fenced by its own past.
       const connection = Math.max((known?.connection ?? 0) + 1, Date.now());
-      await tx.table("device").put({ id, connection }, "device");
+      await tables.device.put({ id, connection }, "device");
       return { device: id, connection };
     });
   }
 
   private async renewDevice(): Promise<void> {
-    await this.tab.database.write(["device"], async (tx) => {
-      await tx.table("device").put({ id: randomBytes(16), connection: Date.now() }, "device");
+    await this.tab.database.write(["device"], async (tables) => {
+      await tables.device.put({ id: randomBytes(16), connection: Date.now() }, "device");
     });
   }
 }

@@ -3,8 +3,8 @@
 import { isEqual, randomBytes } from "./bytes.js";
 import { BadFrame } from "./errors.js";
 import * as limits from "./limits.js";
-import { decodeFromRelay, encode, Reassembly } from "./protocol/codec.js";
-import { SUBPROTOCOL, VERSION, isTransient, type Frame, type FromRelay } from "./protocol/frames.js";
+import { decode, encode, Reassembly } from "./protocol/codec.js";
+import { SUBPROTOCOL, VERSION, isTransient, type Frame, type FrameOf } from "./protocol/frames.js";
 import { Outgoing } from "./protocol/outgoing.js";
 import type { RoomSync } from "./roomSync.js";
 
@@ -35,14 +35,14 @@ export async function linked(url: string, greeting: Greeting, signal: AbortSigna
   socket.binaryType = "arraybuffer";
   const stop = AbortSignal.any([signal, AbortSignal.timeout(limits.CONNECT_TIMEOUT_MS)]);
   try {
-    const welcome = await new Promise<FromRelay | null>((resolve, reject) => {
+    const welcome = await new Promise<Frame | null>((resolve, reject) => {
       stop.addEventListener("abort", () => reject(new Lost("the relay did not answer in time")));
       socket.onopen = () => {
         socket.send(encode({ kind: "hello", version: VERSION, nonce, ...greeting }));
       };
       socket.onmessage = (event) => {
         try {
-          resolve(decodeFromRelay(bytesOf(event.data)));
+          resolve(decode(bytesOf(event.data)));
         } catch (error) {
           reject(error as Error);
         }
@@ -91,7 +91,7 @@ export class Link {
         socket.onclose = (event) => reject(lost(event));
         socket.onmessage = (event) => {
           try {
-            const frame = decodeFromRelay(bytesOf(event.data));
+            const frame = decode(bytesOf(event.data));
             if (frame !== null) this.take(frame);
           } catch (error) {
             reject(error instanceof BadFrame ? new Lost(error.message) : error);
@@ -111,6 +111,7 @@ export class Link {
   /** Open a room; if a JOIN of it is under way, after its answer. */
   join(room: RoomSync): void {
     if (room.isStopped) return;
+    room.link = this;
     if ([...this.joining.values()].includes(room)) {
       this.waiting.add(room);
       return;
@@ -183,7 +184,7 @@ export class Link {
     return [...this.channels.values()].includes(room);
   }
 
-  private take(arrived: FromRelay): void {
+  private take(arrived: Frame): void {
     const frame = arrived.kind === "part" ? this.reassembly.add(arrived) : arrived;
     if (frame === null) return;
     switch (frame.kind) {
@@ -242,7 +243,7 @@ export class Link {
 
   private refused(
     room: RoomSync | undefined,
-    frame: Extract<FromRelay, { kind: "denied" | "left" }>,
+    frame: FrameOf<"denied" | "left">,
   ): void {
     if (room === undefined) return;
     room.receive(frame, this.generation);

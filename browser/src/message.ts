@@ -1,6 +1,6 @@
 /** One message of a room's chat, as a program holds it: one object while it is held. */
 
-import { Closed, NotSent, Rejected, WrongState } from "./errors.js";
+import { closed, NotSent, Rejected, WrongState } from "./errors.js";
 import { until, type Changes } from "./events.js";
 import { unpackMap } from "./protocol/codec.js";
 import { isInLog, PATH, type MessageState, type Receipt } from "./protocol/messages.js";
@@ -99,7 +99,7 @@ export class Message {
    * Resolves when it is in `state`, or beyond it on the way from queued to read. Throws a
    * `TimeoutError`; {@link Rejected}; {@link NotSent} when it ends otherwise, so that it cannot get
    * there unless the program acts; {@link WrongState} when the relay has it and it therefore never
-   * will; {@link Closed}.
+   * will; `Closed`.
    */
   async wait(
     state: MessageState = "accepted",
@@ -115,7 +115,7 @@ export class Message {
     if (state === "rejected") {
       throw new Rejected(
         `The relay refused this message for good: ${reason || code}. It is kept on this device with ` +
-          `its body. Mend it, and send it anew.`,
+          `its body: mend it, and send it anew.`,
         code,
       );
     }
@@ -129,9 +129,7 @@ export class Message {
         state,
       );
     }
-    if (this.chat.isClosed) {
-      throw new Closed("The room was closed. The message is stored as it was; open the room again.");
-    }
+    if (this.chat.isClosed) throw closed("room");
     return false;
   }
 

@@ -12,14 +12,14 @@ import * as Y from "yjs";
 import { Awareness } from "y-protocols/awareness";
 
 import { Closed, type CollabError } from "./errors.js";
-import { Changes, until } from "./events.js";
+import { again, Changes, until } from "./events.js";
 import * as limits from "./limits.js";
 import type { Position, Row } from "./protocol/documentSync.js";
 import type { RoomRow } from "./storage/database.js";
 import type { Batch, Documents } from "./storage/documents.js";
 
-const STORED = Symbol("from the store");
-const REMOTE = Symbol("from the relay");
+const STORED = Symbol();
+const REMOTE = Symbol();
 const RETRY_PAUSES_MS = [100, 200, 500, 1_000, 2_000];
 
 interface Waiting {
@@ -39,6 +39,8 @@ export class Replica {
   readonly doc = new Y.Doc();
   readonly awareness = new Awareness(this.doc);
   readonly changes = new Changes();
+  /** Read what the store has beyond `place`. */
+  readonly catchUp = again(() => this.readOnce());
   /** The highest row of the store that this replica has. */
   place = 0;
   /** Rows made on this device that the relay has not acked, as far as they were read. */
@@ -56,8 +58,6 @@ export class Replica {
   private queued = 0;
   private saved = 0;
   private saving = false;
-  private reading: Promise<void> | null = null;
-  private readAgain = false;
   private changed = false;
   private ackedThrough = 0;
   private snapshotBytes = 0;
@@ -132,23 +132,6 @@ export class Replica {
   }
 
   // Reading
-
-  /** Read what the store has beyond `place`; whoever calls meanwhile is served by one more look. */
-  catchUp(): Promise<void> {
-    if (this.reading !== null) {
-      this.readAgain = true;
-      return this.reading;
-    }
-    this.reading = this.readAll().finally(() => (this.reading = null));
-    return this.reading;
-  }
-
-  private async readAll(): Promise<void> {
-    do {
-      this.readAgain = false;
-      await this.readOnce();
-    } while (this.readAgain);
-  }
 
   private async readOnce(): Promise<void> {
     const before = this.place;

@@ -4,7 +4,7 @@ import type * as Y from "yjs";
 import type { Awareness } from "y-protocols/awareness";
 
 import type { Chat } from "./chat.js";
-import { Closed, CollabError, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
+import { closed, CollabError, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
 import { Observers, until, type Unsubscribe } from "./events.js";
 import type { Gaps } from "./protocol/gaps.js";
 import type { Replica } from "./replica.js";
@@ -132,11 +132,7 @@ export class Room {
   }
 
   private check(): void {
-    if (!this.isClosed && !this.replica.closed) return;
-    throw new Closed(
-      `The room "${this.name}" was closed; what was saved is on this device. Open it again with ` +
-        `client.room(name).`,
-    );
+    if (this.isClosed || this.replica.closed) throw closed("room");
   }
 }
 

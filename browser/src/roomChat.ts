@@ -183,7 +183,7 @@ export class RoomChat {
         const outcomes = unpackOutcomes(frame.outcomes);
         for (const one of outcomes) {
           checkOutcome(one.code, one.seq);
-          if (isForNow(one.code)) throw new BadFrame("an outcome that is recorded, and transient");
+          if (isForNow(one.code)) throw new BadFrame("an outcome that does not fit");
         }
         const goesOn = await messages.resolve(work, frame.laneSeq, outcomes);
         await messages.place(work, { ...frame, generation: machine.run });

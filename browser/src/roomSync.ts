@@ -8,11 +8,12 @@ import {
 import * as Y from "yjs";
 
 import type { Chat } from "./chat.js";
-import { CollabError, Rejected, RoomReplaced } from "./errors.js";
-import { DocumentSync, NOWHERE, type Effect, type Refusal } from "./protocol/documentSync.js";
+import { type BadFrame, CollabError, Rejected, RoomReplaced } from "./errors.js";
+import type { Link } from "./link.js";
+import { DocumentSync, NOWHERE, type Refusal, type Shell } from "./protocol/documentSync.js";
 import { isTransient, type Frame, type FrameOf } from "./protocol/frames.js";
 import type { Replica } from "./replica.js";
-import { RoomChat } from "./roomChat.js";
+import { RoomChat, type Uplink } from "./roomChat.js";
 
 /** How a room stands with the relay, as the leader tells the other tabs. */
 export interface RoomStanding {
@@ -34,16 +35,8 @@ export const NOT_JOINED: RoomStanding = {
   error: null,
 };
 
-/** What a room needs of the leader's connection, and of the other tabs. */
+/** What a room needs of the leader, and of the other tabs. */
 export interface Leader {
-  /** There may be something to send. */
-  wake(): void;
-  /** Open the room again on this connection. */
-  rejoin(room: RoomSync): void;
-  /** Queue a control frame. */
-  send(frame: Frame): void;
-  /** The relay broke the protocol: end the connection. */
-  fail(error: CollabError): void;
   /** Something of the room's standing changed. */
   changed(): void;
   /** Presence came from the relay: give it to the other tabs. */
@@ -52,7 +45,7 @@ export interface Leader {
   announce(room: string): void;
 }
 
-const RELAY = Symbol("presence from the relay");
+const RELAY = Symbol();
 
 export type DocumentFrame = FrameOf<
   | "joined"
@@ -66,10 +59,12 @@ export type DocumentFrame = FrameOf<
   | "awareness"
 >;
 
-export class RoomSync {
+export class RoomSync implements Shell, Uplink {
   readonly machine: DocumentSync;
   readonly chat: RoomChat;
   error: CollabError | null = null;
+  /** The connection on which this room is joined, or is to be. */
+  link: Link | null = null;
   private readonly strangers = new Set<number>(); // client ids of presence that the relay told
 
   constructor(
@@ -80,18 +75,13 @@ export class RoomSync {
   ) {
     const { epoch, generation, offset } = replica.row;
     const position = generation === null ? NOWHERE : { generation, offset };
-    this.machine = new DocumentSync(epoch, position, replica.unacked);
-    this.chat = new RoomChat(messages, {
-      wake: () => leader.wake(),
-      changed: () => leader.changed(),
-      rejoin: () => leader.rejoin(this),
-      fail: (error) => leader.fail(error),
-    });
+    this.machine = new DocumentSync(epoch, position, replica.unacked, this);
+    this.chat = new RoomChat(messages, this);
     replica.compacts = true;
     replica.onRows = (rows) => {
-      this.carryOut(this.machine.saved(rows));
-      leader.wake();
-      leader.changed();
+      this.machine.saved(rows);
+      this.wake();
+      this.changed();
     };
   }
 
@@ -138,7 +128,7 @@ export class RoomSync {
     switch (frame.kind) {
       case "joined":
         this.error = null;
-        this.carryOut(machine.joined(frame, generation, this.isEmpty));
+        machine.joined(frame, generation, this.isEmpty);
         if (machine.phase === "open") {
           this.chat.joined(frame.channel, generation);
           this.leader.announce(this.name);
@@ -148,17 +138,17 @@ export class RoomSync {
       case "difference": {
         if (machine.phase !== "open") return;
         const { isNew, isEarly } = replica.apply(frame.update);
-        this.carryOut(machine[frame.kind](frame.offset, frame.update, isNew, isEarly));
+        machine[frame.kind](frame.offset, frame.update, isNew, isEarly);
         break;
       }
       case "ack":
-        this.carryOut(machine.ack(frame.number, frame.offset));
+        machine.ack(frame.number, frame.offset);
         break;
       case "resync":
-        this.carryOut(machine.resync(frame.stateVector));
+        machine.resync(frame.stateVector);
         break;
       case "refused":
-        this.carryOut(machine.refused(frame.code, frame.reason));
+        machine.refused(frame.code, frame.reason);
         break;
       case "awareness":
         this.takePresence(frame.data);
@@ -168,21 +158,22 @@ export class RoomSync {
         this.denied(frame);
         break;
     }
-    this.leader.changed();
+    this.changed();
   }
 
   /** The connection is gone. */
   detached(): void {
+    this.link = null;
     this.machine.detach();
     this.chat.detach();
     this.alone();
-    this.leader.changed();
+    this.changed();
   }
 
   /** Presence of a tab of this browser goes up. */
   sendPresence(data: Uint8Array): void {
     if (this.machine.phase !== "open") return;
-    this.leader.send({ kind: "awareness", channel: this.machine.channel, data });
+    this.link?.send({ kind: "awareness", channel: this.machine.channel, data });
   }
 
   /** The tab leads no more, or the room is open in no tab. */
@@ -193,45 +184,49 @@ export class RoomSync {
     this.alone();
   }
 
-  // What the machine decided
+  // For its machines
 
-  private carryOut(effects: readonly Effect[]): void {
-    const { replica } = this;
-    for (const effect of effects) {
-      switch (effect.do) {
-        case "apply":
-          replica.store({ update: effect.update, position: effect.position });
-          break;
-        case "store":
-          replica.store({ position: effect.position, ackedThrough: effect.ackedThrough });
-          break;
-        case "adopt":
-          replica.store({ epoch: effect.epoch });
-          break;
-        case "differ":
-          void this.differ(effect.stateVector, effect.turn);
-          break;
-        case "rejoin":
-          this.leader.rejoin(this);
-          break;
-        case "replaced":
-          this.replaced(effect.deleted);
-          break;
-        case "refusal":
-          break;
-      }
-    }
+  wake(): void {
+    this.link?.wake();
+  }
+
+  changed(): void {
+    this.leader.changed();
+  }
+
+  rejoin(): void {
+    this.link?.join(this);
+  }
+
+  fail(error: BadFrame): void {
+    this.link?.fail(error);
+  }
+
+  store(what: Parameters<Shell["store"]>[0]): void {
+    this.replica.store(what);
   }
 
   /** Offer all that the relay lacks, once it is on this disk. */
-  private async differ(stateVector: Uint8Array, turn: number): Promise<void> {
+  async differ(stateVector: Uint8Array, turn: number): Promise<void> {
     try {
       const { update, through } = await this.replica.difference(stateVector);
-      this.carryOut(this.machine.offer(update, through, turn));
-      this.leader.wake();
+      this.machine.offer(update, through, turn);
+      this.wake();
     } catch (error) {
       if (!this.replica.closed) reportError(error);
     }
+  }
+
+  replaced(isDeleted: boolean): void {
+    const what = isDeleted
+      ? `The room "${this.name}" that is on this device was deleted at the relay.`
+      : `The relay's room "${this.name}" has another history than the one on this device.`;
+    this.error = new RoomReplaced(
+      `${what} Everything here is kept and saved; nothing is sent or received. Copy what you need ` +
+        `into a room of another name, then give this one up: client.forget(name).`,
+    );
+    this.chat.detach();
+    this.alone();
   }
 
   // Presence
@@ -267,7 +262,7 @@ export class RoomSync {
     this.alone();
     this.chat.detach();
     if (frame.code === "deleted") {
-      this.carryOut(this.machine.deleted(this.isEmpty));
+      this.machine.deleted(this.isEmpty);
       return;
     }
     this.machine.detach();
@@ -277,17 +272,5 @@ export class RoomSync {
       frame.code,
       isTransient(frame.code),
     );
-  }
-
-  private replaced(deleted: boolean): void {
-    const what = deleted
-      ? `The room "${this.name}" that is on this device was deleted at the relay.`
-      : `The relay's room "${this.name}" has another history than the one on this device.`;
-    this.error = new RoomReplaced(
-      `${what} Everything here is kept and saved; nothing is sent or received. Copy what you need ` +
-        `into a room of another name, then give this one up: client.forget(name).`,
-    );
-    this.chat.detach();
-    this.alone();
   }
 }

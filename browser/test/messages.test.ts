@@ -58,7 +58,7 @@ test("an outbox that is full takes nothing, and gives room when something is dec
   const store = await Store.open();
   await store.write(1);
   await store.db.write(["outbox"], async (tx) => {
-    await tx.table("outbox").put({ messages: limits.MAX_OUTBOX_MESSAGES, bytes: 6 }, "outbox");
+    await tx.outbox.put({ messages: limits.MAX_OUTBOX_MESSAGES, bytes: 6 }, "outbox");
   });
   await assert.rejects(store.write(2), OutboxFull);
   assert.deepEqual(await store.states(), ["body 1: queued"]);

@@ -329,7 +329,7 @@ test("running time is stored while something waits by it, so that closing the br
   leader.lead(tab);
   await leader.settled();
   const running = store.clock.now();
-  const stored = await store.db.read(["clock"], (tx) => tx.table("clock").get("clock"));
+  const stored = await store.db.read(["clock"], (tx) => tx.clock.get("clock"));
   assert.equal(stored?.running, running);
   store.now += 1_000;
   leader.lead(tab);

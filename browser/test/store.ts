@@ -72,13 +72,13 @@ export class Store {
   }
 
   async chat(): Promise<ChatRow> {
-    return this.db.read(["chats"], async (tx) => (await tx.table("chats").get(this.room))!);
+    return this.db.read(["chats"], async (tx) => (await tx.chats.get(this.room))!);
   }
 
   /** All rows, in their order. */
   async rows(): Promise<MessageRow[]> {
     const range = IDBKeyRange.bound([this.room], [this.room, []]);
-    return this.db.read(["messages"], (tx) => tx.table("messages").all(range, "byPlace"));
+    return this.db.read(["messages"], (tx) => tx.messages.all(range, "byPlace"));
   }
 
   async row(number: number): Promise<MessageRow> {
@@ -92,7 +92,7 @@ export class Store {
   }
 
   async outbox(): Promise<{ messages: number; bytes: number } | undefined> {
-    return this.db.read(["outbox"], (tx) => tx.table("outbox").get("outbox"));
+    return this.db.read(["outbox"], (tx) => tx.outbox.get("outbox"));
   }
 
   /** The chat as a tab has it. */

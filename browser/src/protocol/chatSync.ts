@@ -151,7 +151,7 @@ export class ChatSync {
   /** The messages above the mark `seq`; null: they are of a place before this one. */
   messages(frame: FrameOf<"messages">, seq: number): LoggedMessage[] | null {
     const run = unpackRun(frame.data, frame.after, frame.upto);
-    if (!this.isPlaced || frame.after > seq) throw new BadFrame("messages that leave a hole");
+    if (!this.isPlaced || frame.after > seq) throw new BadFrame("messages that do not fit");
     return frame.upto > seq ? run.filter((message) => message.seq > seq) : null;
   }
 
@@ -162,13 +162,13 @@ export class ChatSync {
     const run = unpackRun(frame.data, frame.after, frame.upto);
     const { low, high } = asked;
     if (run.length === 0) {
-      if (frame.oldest <= high) throw new BadFrame("a page that does not bring this device on");
+      if (frame.oldest <= high) throw new BadFrame("a page that does not fit");
       return { run, low: high + 1, high };
     }
     const start = Math.max(low, frame.oldest);
     const touches = asked.newest ? frame.upto === high : frame.after === start - 1;
     if (!touches || frame.after < start - 1 || frame.upto > high) {
-      throw new BadFrame("a page of something else than what was asked for");
+      throw new BadFrame("a page that does not fit");
     }
     return { run, low: frame.after + 1, high: frame.upto };
   }

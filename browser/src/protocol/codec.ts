@@ -3,55 +3,57 @@
 import { BadFrame } from "../errors.js";
 import * as limits from "../limits.js";
 import {
-  CHECKS,
-  FROM_RELAY,
+  fieldsOf,
   IN_PARTS,
   SHAPES,
   type Frame,
-  type FromRelay,
   type Kind,
-  type Values,
+  type Shaped,
 } from "./frames.js";
 import { Malformed, pack, unpack } from "./msgpack.js";
 
-function kindsByTag(kinds: readonly Kind[]): ReadonlyMap<number, Kind> {
-  return new Map(kinds.map((kind) => [SHAPES[kind][0], kind]));
-}
-
-const RELAY_KINDS = kindsByTag(FROM_RELAY);
+const KINDS = Object.keys(SHAPES) as Kind[]; // a kind is one below its tag
 
 /** What a relay tells every device, and this package has no use for: MEMBERS, VERDICTS, BROADCAST. */
 const UNSPOKEN = [35, 37, 38];
 
-/** The bytes of `frame`, of any length; `parts` cuts what is too long for one frame. */
+/** The bytes of `frame`, of any length; `outgoing` cuts what is too long for one frame. */
 export function encode(frame: Frame): Uint8Array<ArrayBuffer> {
-  const [tag, fields] = SHAPES[frame.kind];
-  const values = frame as unknown as Record<string, unknown>;
-  return pack([tag, ...Object.keys(fields).map((name) => values[name])]);
+  const { kind, ...values } = frame as Frame & Record<string, unknown>;
+  return pack([KINDS.indexOf(kind) + 1, ...fieldsOf(SHAPES[kind]).map(([name]) => values[name])]);
 }
 
-function decodeAs(
-  data: Uint8Array,
-  kinds: ReadonlyMap<number, Kind>,
-  maxBytes: number,
-): Frame | null {
+/**
+ * The frame in `data`, or null for one of those that are not spoken here. Which of them a relay may
+ * send, and when, is for `link` to say. Throws {@link BadFrame}.
+ */
+export function decode(data: Uint8Array, maxBytes: number = limits.MAX_FRAME_BYTES): Frame | null {
   if (data.length > maxBytes) {
-    throw new BadFrame(`a frame of ${data.length} bytes; at most ${maxBytes} are allowed`);
+    throw new BadFrame(`a frame of ${data.length} bytes`);
   }
-  const values = unpacked(data);
-  if (!Array.isArray(values)) throw new BadFrame("a frame must be an array");
-  if (UNSPOKEN.includes(values[0] as number)) return null;
-  const kind = kinds.get(values[0] as number);
-  if (kind === undefined) throw new BadFrame(`a frame with tag ${String(values[0])}`);
-  const fields = Object.entries(SHAPES[kind][1]) as [string, keyof Values][];
-  if (values.length !== fields.length + 1) throw new BadFrame(`${kind} with too many or few fields`);
-  const frame: Record<string, unknown> = { kind };
-  fields.forEach(([name, type], index) => {
-    const value = values[index + 1] as unknown;
-    if (!CHECKS[type](value)) throw new BadFrame(`${kind}.${name} is malformed`);
-    frame[name] = value;
+  const [tag, ...values] = asArray(unpacked(data));
+  if (UNSPOKEN.includes(tag as number)) return null;
+  const kind = KINDS[(tag as number) - 1];
+  if (kind === undefined) throw new BadFrame(`a frame with tag ${tag}`);
+  return { kind, ...shaped(values, SHAPES[kind], kind) } as Frame;
+}
+
+/** Values as a record with the fields of `shape`. Throws {@link BadFrame}; `what` names them. */
+function shaped<S extends string>(values: unknown, shape: S, what: string): Shaped<S> {
+  const fields = fieldsOf(shape);
+  const { length } = asArray(values);
+  if (length !== fields.length) throw new BadFrame(`${what} with ${length} fields`);
+  const entries = fields.map(([name, check], index) => {
+    const value = (values as unknown[])[index];
+    if (!check(value)) throw new BadFrame(`${what}.${name} is malformed`);
+    return [name, value];
   });
-  return frame as unknown as Frame;
+  return Object.fromEntries(entries) as Shaped<S>;
+}
+
+function asArray(value: unknown): unknown[] {
+  if (Array.isArray(value)) return value;
+  throw new BadFrame("no array");
 }
 
 function unpacked(data: Uint8Array): unknown {
@@ -63,45 +65,20 @@ function unpacked(data: Uint8Array): unknown {
   }
 }
 
-/**
- * The frame in `data`, or null for one of those that are not spoken here. Throws {@link BadFrame}
- * for anything that a relay may not send.
- */
-export function decodeFromRelay(
-  data: Uint8Array,
-  maxBytes: number = limits.MAX_FRAME_BYTES,
-): FromRelay | null {
-  return decodeAs(data, RELAY_KINDS, maxBytes) as FromRelay | null;
-}
-
-/** The frame in `data`, of either side; for tests of the shapes that both languages share. */
-export function decodeAny(data: Uint8Array): Frame | null {
-  return decodeAs(data, kindsByTag(Object.keys(SHAPES) as Kind[]), limits.MAX_FRAME_BYTES);
-}
-
 /** Rows of plain values as one field of a frame. */
 export function packRows(rows: readonly (readonly unknown[])[]): Uint8Array {
   return pack(rows);
 }
 
-/** The rows in `data`, each with a value for every check. Throws {@link BadFrame}. */
-export function unpackRows(
+/** The rows in `data`, each of this shape. Throws {@link BadFrame}. */
+export function unpackRows<S extends string>(
   data: Uint8Array,
-  checks: readonly (keyof Values)[],
+  shape: S,
   maxRows: number,
-): unknown[][] {
-  const rows = unpacked(data);
-  if (!Array.isArray(rows) || rows.length > maxRows) throw new BadFrame("a field with no rows");
-  for (const row of rows as unknown[]) {
-    if (!Array.isArray(row) || row.length !== checks.length) {
-      throw new BadFrame(`a row that has not ${checks.length} values`);
-    }
-    row.forEach((value, index) => {
-      const check = checks[index];
-      if (check === undefined || !CHECKS[check](value)) throw new BadFrame("a malformed row");
-    });
-  }
-  return rows as unknown[][];
+): Shaped<S>[] {
+  const rows = asArray(unpacked(data));
+  if (rows.length > maxRows) throw new BadFrame(`${rows.length} rows`);
+  return rows.map((row) => shaped(row, shape, "row"));
 }
 
 /** A program's own map (`meta`) as bytes. Throws for what msgpack cannot carry. */
@@ -138,11 +115,11 @@ export class Reassembly {
   private promised = 0;
 
   /** The whole frame when `part` was its last one. Throws {@link BadFrame}. */
-  add(part: { stream: number; total: number; data: Uint8Array }): FromRelay | null {
+  add(part: { stream: number; total: number; data: Uint8Array }): Frame | null {
     const entry = this.open.get(part.stream) ?? this.start(part.stream, part.total);
     const size = entry.size + part.data.length;
     if (part.total !== entry.total || size > entry.total || part.data.length === 0) {
-      throw new BadFrame(`part of stream ${part.stream} does not continue what came before`);
+      throw new BadFrame("a part that does not fit");
     }
     entry.pieces.push(part.data);
     entry.size = size;
@@ -150,25 +127,21 @@ export class Reassembly {
     this.open.delete(part.stream);
     this.promised -= entry.total;
     const whole = new Uint8Array(entry.total);
-    let at = 0;
-    for (const piece of entry.pieces) {
-      whole.set(piece, at);
-      at += piece.length;
-    }
-    const frame = decodeFromRelay(whole, limits.MAX_PAYLOAD_BYTES);
-    if (frame === null || !IN_PARTS.has(frame.kind)) throw new BadFrame("not a frame for parts");
+    entry.pieces.reduce((at, piece) => (whole.set(piece, at), at + piece.length), 0);
+    const frame = decode(whole, limits.MAX_PAYLOAD_BYTES);
+    if (frame === null || !IN_PARTS.includes(frame.kind)) throw new BadFrame("a frame of another kind in parts");
     return frame;
   }
 
   private start(stream: number, total: number): { total: number; pieces: Uint8Array[]; size: number } {
     if (total <= limits.MAX_FRAME_BYTES || total > limits.MAX_PAYLOAD_BYTES) {
-      throw new BadFrame(`parts of a frame of ${total} bytes`);
+      throw new BadFrame(`a frame of ${total} bytes in parts`);
     }
     if (
       this.open.size >= limits.MAX_OPEN_PARTS ||
       this.promised + total > limits.MAX_OPEN_PART_BYTES
     ) {
-      throw new BadFrame("too many payloads in parts at once");
+      throw new BadFrame("too many frames in parts");
     }
     this.promised += total;
     const entry = { total, pieces: [], size: 0 };

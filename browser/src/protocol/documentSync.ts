@@ -1,8 +1,8 @@
 /**
  * One room's document on a device, and how it comes level with the relay's log.
  *
- * The shell (`roomSync`) tells this machine what happened and carries out the effects that it
- * answers with; it asks `nextFrame` whenever the socket takes more. It is the machine of
+ * The shell (`roomSync`) tells this machine what happened and does what it is told through `Shell`;
+ * it asks `nextFrame` whenever the socket takes more. It is the machine of
  * `collab/protocol/document_sync.py`, but for one thing: Yjs itself holds back what comes too
  * early, so the shell tells whether an update left something waiting.
  */
@@ -32,17 +32,21 @@ export interface Refusal {
   readonly reason: string;
 }
 
-export type Effect =
-  /** Store `update` (null: nothing was new) and the position that covers it together. */
-  | { readonly do: "apply"; readonly update: Uint8Array | null; readonly position: Position | null }
-  /** Store that rows through `ackedThrough` are acked, and the new position. */
-  | { readonly do: "store"; readonly position: Position | null; readonly ackedThrough: number | null }
-  | { readonly do: "adopt"; readonly epoch: Uint8Array | null }
+/** What the machine has its room do. */
+export interface Shell {
+  /** Store this, all or nothing, behind all that waits. */
+  store(what: {
+    readonly update?: Uint8Array | null;
+    readonly position?: Position | null;
+    readonly ackedThrough?: number | null;
+    readonly epoch?: Uint8Array | null;
+  }): void;
   /** Make the difference against `stateVector`, save all it holds, then `offer`. */
-  | { readonly do: "differ"; readonly stateVector: Uint8Array; readonly turn: number }
-  | { readonly do: "rejoin" }
-  | { readonly do: "replaced"; readonly deleted: boolean }
-  | { readonly do: "refusal" };
+  differ(stateVector: Uint8Array, turn: number): void;
+  rejoin(): void;
+  /** The relay's room is another one; `isDeleted`: ours was deleted there. */
+  replaced(isDeleted: boolean): void;
+}
 
 /** Detached: not joined; stopped: replaced, the program must decide. */
 export type Phase = "detached" | "joining" | "open" | "stopped";
@@ -87,13 +91,9 @@ export class DocumentSync {
     public epoch: Uint8Array | null,
     public position: Position,
     unacked: readonly Row[],
+    private readonly shell: Shell,
   ) {
     this.unacked = [...unacked];
-  }
-
-  /** How many saved rows the relay has not acked. */
-  get pendingUpdates(): number {
-    return this.unacked.length;
   }
 
   /** Whether all that was in the log at joining has come. */
@@ -111,10 +111,10 @@ export class DocumentSync {
   // What happens to the room
 
   /** Local rows are on this disk now; they may go up. */
-  saved(rows: readonly Row[]): Effect[] {
+  saved(rows: readonly Row[]): void {
     this.unacked.push(...rows);
     if (this.phase === "open") this.unsent.push(...rows);
-    return this.refuseReaders();
+    this.refuseReaders();
   }
 
   /** The frame that opens the room. `stateVector`: of all that is saved or applied here. */
@@ -134,41 +134,34 @@ export class DocumentSync {
     this.beganAnew = false;
   }
 
-  /** Nothing of this room goes up or comes down until it is opened anew. */
-  stop(): void {
-    this.detach();
-    this.phase = "stopped";
-  }
-
   /**
    * The relay deleted the room of our epoch; another one may have its name by now. Who has nothing
    * of it (`isEmpty`) joins that one, once a connection.
    */
-  deleted(isEmpty: boolean): Effect[] {
-    if (this.phase === "stopped") return [];
-    const beganAnew = this.beganAnew;
+  deleted(isEmpty: boolean): void {
+    if (this.phase === "stopped") return;
+    const { beganAnew } = this;
     this.detach();
     if (beganAnew || !isEmpty) {
-      this.phase = "stopped";
-      return [{ do: "replaced", deleted: true }];
+      this.replaced(true);
+      return;
     }
     this.beganAnew = true;
-    this.epoch = null;
-    return [{ do: "adopt", epoch: null }, ...this.losePosition(), { do: "rejoin" }];
+    this.adopt(null);
+    this.losePosition();
+    this.shell.rejoin();
   }
 
   /** The relay opened the room. `isEmpty`: nothing of it is here, saved or not. */
-  joined(frame: FrameOf<"joined">, generation: Uint8Array, isEmpty: boolean): Effect[] {
-    if (this.phase === "stopped") return [];
-    const effects: Effect[] = [];
+  joined(frame: FrameOf<"joined">, generation: Uint8Array, isEmpty: boolean): void {
+    if (this.phase === "stopped") return;
     if (!isEqual(frame.epoch, this.epoch)) {
       const isStranger = !isEqual(frame.stateVector, EMPTY_STATE_VECTOR);
       if (this.epoch !== null && !isEmpty && isStranger) {
-        this.phase = "stopped";
-        return [{ do: "replaced", deleted: false }];
+        this.replaced(false);
+        return;
       }
-      this.epoch = frame.epoch;
-      effects.push({ do: "adopt", epoch: frame.epoch });
+      this.adopt(frame.epoch);
     }
     this.phase = "open";
     this.channel = frame.channel;
@@ -183,53 +176,47 @@ export class DocumentSync {
     if (mayWrite && this.refusal?.code === "forbidden") this.refusal = null;
     const good = frame.good && this.hasPosition;
     if (!good) {
-      effects.push(...this.losePosition());
+      this.losePosition();
       this.owesOffer ||= mayWrite || !isEmpty;
     }
     this.awaitingDifference = !good;
     this.awaitingOffer = false;
-    effects.push(...this.refuseReaders());
-    if (this.owesOffer && mayWrite && this.refusal === null) {
-      effects.push(this.differ(frame.stateVector));
-    }
-    return effects;
+    this.refuseReaders();
+    if (this.owesOffer && mayWrite && this.refusal === null) this.differ(frame.stateVector);
   }
 
   /**
    * The log from our place to `offset`, given to the replica. `isNew`: it changed something;
    * `isEarly`: something of it waits for what it builds on.
    */
-  updates(offset: number, update: Uint8Array, isNew: boolean, isEarly: boolean): Effect[] {
-    if (this.phase !== "open") return [];
+  updates(offset: number, update: Uint8Array, isNew: boolean, isEarly: boolean): void {
+    if (this.phase !== "open") return;
     if (isEarly) {
-      const effects: Effect[] = [{ do: "apply", update, position: null }];
-      if (this.awaitingDifference) return effects; // the one on its way contains what is missing
+      this.shell.store({ update });
+      if (this.awaitingDifference) return; // the one on its way contains what is missing
       this.awaitingDifference = true;
-      return [...effects, ...this.losePosition(), { do: "rejoin" }];
+      this.losePosition();
+      this.shell.rejoin();
+      return;
     }
-    const moved = this.awaitingDifference ? null : this.advance(offset);
-    return isNew || moved !== null
-      ? [{ do: "apply", update: isNew ? update : null, position: moved }]
-      : [];
+    const position = this.awaitingDifference ? null : this.advance(offset);
+    if (isNew || position !== null) this.shell.store({ update: isNew ? update : null, position });
   }
 
   /** All that we lacked, given to the replica; our place is `offset` now. */
-  difference(offset: number, update: Uint8Array, isNew: boolean, isEarly: boolean): Effect[] {
-    if (this.phase !== "open") return [];
-    if (isEarly) return this.updates(offset, update, isNew, true);
-    this.awaitingDifference = false;
-    const moved = this.advance(offset);
-    return [{ do: "apply", update: isNew ? update : null, position: moved }];
+  difference(offset: number, update: Uint8Array, isNew: boolean, isEarly: boolean): void {
+    if (this.phase === "open" && !isEarly) this.awaitingDifference = false;
+    this.updates(offset, update, isNew, isEarly);
   }
 
   /** Every number up to `number` is committed at the relay. */
-  ack(number: number, offset: number): Effect[] {
-    let through: number | null = null;
+  ack(number: number, offset: number): void {
+    let ackedThrough: number | null = null;
     while (this.inFlight[0] !== undefined && this.inFlight[0].number <= number) {
-      through = this.inFlight.shift()?.through ?? through;
+      ackedThrough = this.inFlight.shift()?.through ?? ackedThrough;
     }
-    if (through !== null) {
-      const last = through;
+    if (ackedThrough !== null) {
+      const last = ackedThrough;
       this.resyncs = 0;
       this.unacked = this.unacked.filter((row) => row.id > last);
     }
@@ -240,32 +227,26 @@ export class DocumentSync {
       position = this.advance(offset);
       if (settles) position = this.position;
     }
-    if (through === null && position === null) return [];
-    return [{ do: "store", position, ackedThrough: through }];
+    if (ackedThrough !== null || position !== null) this.shell.store({ position, ackedThrough });
   }
 
   /** The relay missed something that our update builds on. */
-  resync(stateVector: Uint8Array): Effect[] {
+  resync(stateVector: Uint8Array): void {
     this.resyncs += 1;
-    if (this.resyncs > limits.MAX_RESYNCS_IN_A_ROW) {
-      return this.refused("invalid", "the relay asks for the same difference for ever");
-    }
-    return [this.differ(stateVector)];
+    if (this.resyncs <= limits.MAX_RESYNCS_IN_A_ROW) this.differ(stateVector);
+    else this.refused("invalid", "the relay asks for the same difference for ever");
   }
 
   /** The relay refused our updates for good. */
-  refused(code: string, reason: string): Effect[] {
+  refused(code: string, reason: string): void {
     this.refusal = { code, reason };
-    return [{ do: "refusal" }];
   }
 
   /** The difference that was asked for in `turn`; all that it holds is on this disk. */
-  offer(update: Uint8Array, through: number, turn: number): Effect[] {
+  offer(update: Uint8Array, through: number, turn: number): void {
     if (update.length > limits.MAX_UPDATE_BYTES) {
-      return this.refused("too_large", `no relay takes ${update.length} bytes at once`);
-    }
-    if (this.awaitingOffer && turn === this.turn) this.offerReady = { update, through };
-    return [];
+      this.refused("too_large", `no relay takes ${update.length} bytes at once`);
+    } else if (this.awaitingOffer && turn === this.turn) this.offerReady = { update, through };
   }
 
   // What goes up
@@ -299,24 +280,34 @@ export class DocumentSync {
   }
 
   /** Who may only read learns at the first edit that it stays here. */
-  private refuseReaders(): Effect[] {
+  private refuseReaders(): void {
     const mayWrite = this.phase !== "open" || this.access >= Access.WRITE;
-    if (mayWrite || this.unacked.length === 0 || this.refusal !== null) return [];
-    return this.refused("forbidden", "this user may read the room, not write it");
+    if (mayWrite || this.unacked.length === 0 || this.refusal !== null) return;
+    this.refused("forbidden", "this user may read the room, not write it");
   }
 
-  private differ(stateVector: Uint8Array): Effect {
+  private differ(stateVector: Uint8Array): void {
     this.awaitingOffer = true;
     this.offerReady = null;
     this.offered = 0;
     this.turn += 1;
-    return { do: "differ", stateVector, turn: this.turn };
+    this.shell.differ(stateVector, this.turn);
   }
 
-  private losePosition(): Effect[] {
-    if (!this.hasPosition) return [];
+  private adopt(epoch: Uint8Array | null): void {
+    this.epoch = epoch;
+    this.shell.store({ epoch });
+  }
+
+  private replaced(isDeleted: boolean): void {
+    this.phase = "stopped";
+    this.shell.replaced(isDeleted);
+  }
+
+  private losePosition(): void {
+    if (!this.hasPosition) return;
     this.position = NOWHERE;
-    return [{ do: "store", position: NOWHERE, ackedThrough: null }];
+    this.shell.store({ position: NOWHERE });
   }
 
   /** Move to `offset` of this run of the relay; the position, if it is to be stored. */

@@ -32,7 +32,7 @@ export function isTransient(code: string): boolean {
   return code === "busy" || code === "quarantined";
 }
 
-/** What a field of a frame holds. */
+/** What a field holds. */
 export interface Values {
   int: number;
   optionalInt: number | null;
@@ -48,198 +48,142 @@ export interface Values {
   body: string;
   meta: Uint8Array;
 }
+type Type = keyof Values;
 
-type Fields = Readonly<Record<string, keyof Values>>;
-type Shape = readonly [tag: number, fields: Fields];
+/** What the fields of these names hold, in all frames and rows; those of any other name are `int`. */
+const TYPES = {
+  optionalInt: "ttlMs",
+  id: "nonce device relay generation epoch laneEpoch messageId id",
+  bytes: "stateVector update data outcomes",
+  bool: "good confirm newest",
+  room: "room",
+  token: "token",
+  reason: "code reason",
+  user: "user sender",
+  body: "body",
+  meta: "meta",
+} as const satisfies { readonly [T in Type]?: string };
 
-function shapes<const S extends Readonly<Record<string, Shape>>>(all: S): S {
-  return all;
-}
-
-/** Every frame: its tag and its fields in their order. */
-export const SHAPES = shapes({
-  hello: [1, { version: "int", nonce: "id", device: "id", connection: "int", token: "token" }],
-  welcome: [2, { version: "int", nonce: "id", relay: "id", generation: "id" }],
-  join: [
-    3,
-    {
-      request: "int",
-      room: "room",
-      epoch: "optionalId",
-      generation: "id",
-      offset: "int",
-      stateVector: "bytes",
-    },
-  ],
-  joined: [
-    4,
-    {
-      request: "int",
-      channel: "int",
-      epoch: "id",
-      good: "bool",
-      head: "int",
-      stateVector: "bytes",
-      access: "int",
-    },
-  ],
-  denied: [5, { request: "int", code: "reason", reason: "reason" }],
-  leave: [6, { channel: "int" }],
-  left: [7, { channel: "int", code: "reason", reason: "reason" }],
-  update: [8, { channel: "int", number: "int", update: "bytes" }],
-  offer: [9, { channel: "int", number: "int", update: "bytes" }],
-  updates: [10, { channel: "int", offset: "int", update: "bytes" }],
-  difference: [11, { channel: "int", offset: "int", update: "bytes" }],
-  ack: [12, { channel: "int", number: "int", offset: "int" }],
-  resync: [13, { channel: "int", stateVector: "bytes" }],
-  refused: [14, { channel: "int", number: "int", code: "reason", reason: "reason" }],
-  awareness: [15, { channel: "int", data: "bytes" }],
-  ping: [16, { number: "int" }],
-  pong: [17, { number: "int" }],
-  part: [18, { stream: "int", total: "int", data: "bytes" }],
-  enter: [
-    19,
-    { channel: "int", laneEpoch: "id", laneSeq: "int", generation: "id", seq: "int" },
-  ],
-  entered: [
-    20,
-    {
-      channel: "int",
-      laneSeq: "int",
-      outcomes: "bytes",
-      good: "bool",
-      after: "int",
-      head: "int",
-      oldest: "int",
-      readUpto: "int",
-      unread: "int",
-      user: "user",
-    },
-  ],
-  send: [
-    21,
-    {
-      channel: "int",
-      laneSeq: "int",
-      messageId: "id",
-      body: "body",
-      meta: "meta",
-      sentAt: "int",
-      ttlMs: "optionalInt",
-      confirm: "bool",
-    },
-  ],
-  skip: [22, { channel: "int", laneSeq: "int", messageId: "id" }],
-  outcome: [
-    23,
-    {
-      channel: "int",
-      laneSeq: "int",
-      messageId: "id",
-      code: "reason",
-      seq: "int",
-      retryAfterMs: "int",
-      reason: "reason",
-    },
-  ],
-  expected: [24, { channel: "int", laneSeq: "int" }],
-  messages: [25, { channel: "int", after: "int", upto: "int", data: "bytes" }],
-  fetch: [26, { channel: "int", request: "int", after: "int", before: "int", newest: "bool" }],
-  page: [
-    27,
-    {
-      channel: "int",
-      request: "int",
-      after: "int",
-      upto: "int",
-      oldest: "int",
-      data: "bytes",
-    },
-  ],
-  mark: [28, { channel: "int", deliveredUpto: "int", readUpto: "int" }],
-  receipts: [29, { channel: "int", data: "bytes" }],
-} as const);
+/**
+ * The fields of every frame, in their order; the frames in the order of their tags, from 1. A field
+ * that holds something else than its name says has that behind a colon.
+ */
+export const SHAPES = {
+  hello: "version nonce device connection token",
+  welcome: "version nonce relay generation",
+  join: "request room epoch:optionalId generation offset stateVector",
+  joined: "request channel epoch good head stateVector access",
+  denied: "request code reason",
+  leave: "channel",
+  left: "channel code reason",
+  update: "channel number update",
+  offer: "channel number update",
+  updates: "channel offset update",
+  difference: "channel offset update",
+  ack: "channel number offset",
+  resync: "channel stateVector",
+  refused: "channel number code reason",
+  awareness: "channel data",
+  ping: "number",
+  pong: "number",
+  part: "stream total data",
+  enter: "channel laneEpoch laneSeq generation seq",
+  entered: "channel laneSeq outcomes good after head oldest readUpto unread user",
+  send: "channel laneSeq messageId body meta sentAt ttlMs confirm",
+  skip: "channel laneSeq messageId",
+  outcome: "channel laneSeq messageId code seq retryAfterMs reason",
+  expected: "channel laneSeq",
+  messages: "channel after upto data",
+  fetch: "channel request after before newest",
+  page: "channel request after upto oldest data",
+  mark: "channel deliveredUpto readUpto",
+  receipts: "channel data",
+} as const;
 
 type Shapes = typeof SHAPES;
 export type Kind = keyof Shapes;
 
+type Words<S extends string> = S extends `${infer First} ${infer Rest}` ? First | Words<Rest> : S;
+type NameOf<Word> = Word extends `${infer Name}:${string}` ? Name : Word;
+type Named<Name> = {
+  [T in keyof typeof TYPES]: Name extends Words<(typeof TYPES)[T]> ? T : never;
+}[keyof typeof TYPES];
+type TypeOf<Word> = Word extends `${string}:${infer T}`
+  ? T & Type
+  : [Named<Word>] extends [never]
+    ? "int"
+    : Named<Word>;
+
+/** A record with the fields of a shape. */
+export type Shaped<S extends string> = {
+  readonly [Word in Words<S> as NameOf<Word> & string]: Values[TypeOf<Word>];
+};
+
 /** One frame: its kind, and its fields by name. */
 export type FrameOf<K extends Kind> = K extends Kind
-  ? Readonly<
-      { kind: K } & {
-        [F in keyof Shapes[K][1]]: Values[Shapes[K][1][F] & keyof Values];
-      }
-    >
+  ? { readonly kind: K } & Shaped<Shapes[K]>
   : never;
 export type Frame = FrameOf<Kind>;
 
-/** What a relay may send. */
-export const FROM_RELAY = [
-  "welcome",
-  "joined",
-  "denied",
-  "left",
-  "updates",
-  "difference",
-  "ack",
-  "resync",
-  "refused",
-  "awareness",
-  "pong",
-  "part",
-  "entered",
-  "outcome",
-  "expected",
-  "messages",
-  "page",
-  "receipts",
-] as const satisfies readonly Kind[];
-export type FromRelay = FrameOf<(typeof FROM_RELAY)[number]>;
+/** What a relay may send in parts. */
+export const IN_PARTS: readonly Kind[] = ["joined", "updates", "difference", "resync"];
 
-/** What may come in parts. */
-export const IN_PARTS: ReadonlySet<Kind> = new Set<Kind>([
-  "join",
-  "joined",
-  "update",
-  "offer",
-  "updates",
-  "difference",
-  "resync",
-]);
+type Check = (value: unknown) => boolean;
 
 const encoder = new TextEncoder();
 
-function isText(value: unknown, maxBytes: number): boolean {
-  return typeof value === "string" && encoder.encode(value).length <= maxBytes;
-}
+const isInt: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+
+const isBytes =
+  (most = Infinity): Check =>
+  (value) =>
+    value instanceof Uint8Array && value.length <= most;
+
+const isText =
+  (most: number): Check =>
+  (value) =>
+    typeof value === "string" && encoder.encode(value).length <= most;
+
+const isId: Check = (value) => isBytes()(value) && (value as Uint8Array).length === 16;
+
+const optional =
+  (check: Check): Check =>
+  (value) =>
+    value === null || check(value);
 
 /** Whether `value` may name a room: 1–255 bytes of UTF-8, no control characters. */
-export function isRoomName(value: unknown): boolean {
-  return (
-    isText(value, limits.MAX_ROOM_NAME_BYTES) &&
-    value !== "" &&
-    (value as string).isWellFormed() &&
-    !/[\u0000-\u001f\u007f-\u009f]/.test(value as string)
-  );
-}
+export const isRoomName: Check = (value) =>
+  isText(limits.MAX_ROOM_NAME_BYTES)(value) &&
+  (value as string).isWellFormed() &&
+  /^[^\u0000-\u001f\u007f-\u009f]+$/.test(value as string);
 
-const isInt = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
-const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array;
-const isId = (value: unknown): boolean => isBytes(value) && value.length === 16;
-
-/** The check of each kind of field. */
-export const CHECKS: { readonly [V in keyof Values]: (value: unknown) => boolean } = {
+/** The check of each type of field. */
+const CHECKS: { readonly [T in Type]: Check } = {
   int: isInt,
-  optionalInt: (value) => value === null || isInt(value),
+  optionalInt: optional(isInt),
   id: isId,
-  optionalId: (value) => value === null || isId(value),
-  bytes: isBytes,
+  optionalId: optional(isId),
+  bytes: isBytes(),
   bool: (value) => typeof value === "boolean",
   room: isRoomName,
-  token: (value) => value === null || isText(value, limits.MAX_TOKEN_BYTES),
-  reason: (value) => isText(value, limits.MAX_REASON_BYTES),
-  user: (value) => isText(value, limits.MAX_USER_BYTES),
-  code: (value) => isText(value, limits.MAX_CODE_BYTES),
-  body: (value) => isText(value, limits.MAX_BODY_BYTES),
-  meta: (value) => isBytes(value) && value.length <= limits.MAX_META_BYTES,
+  token: optional(isText(limits.MAX_TOKEN_BYTES)),
+  reason: isText(limits.MAX_REASON_BYTES),
+  user: isText(limits.MAX_USER_BYTES),
+  code: isText(limits.MAX_CODE_BYTES),
+  body: isText(limits.MAX_BODY_BYTES),
+  meta: isBytes(limits.MAX_META_BYTES),
 };
+
+const NAMED = new Map(
+  Object.entries(TYPES).flatMap(([type, names]) =>
+    names.split(" ").map((name) => [name, type as Type] as const),
+  ),
+);
+
+/** The fields of a shape: their names, and whether a value may be in them. */
+export function fieldsOf(shape: string): [name: string, check: Check][] {
+  return shape.split(" ").map((word) => {
+    const [name = "", type = NAMED.get(name) ?? "int"] = word.split(":");
+    return [name, CHECKS[type as Type]];
+  });
+}

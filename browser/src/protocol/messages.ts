@@ -4,7 +4,6 @@ import { fromHex, hex } from "../bytes.js";
 import { BadFrame, WrongState } from "../errors.js";
 import * as limits from "../limits.js";
 import { unpackRows } from "./codec.js";
-import type { Values } from "./frames.js";
 
 /**
  * Where a message is between its writer and its readers:
@@ -84,34 +83,10 @@ export interface Receipt {
   readonly readUpto: number;
 }
 
-type Checks = readonly (readonly [name: string, check: keyof Values])[];
-
-const MESSAGE: Checks = [
-  ["seq", "int"],
-  ["id", "id"],
-  ["sender", "user"],
-  ["body", "body"],
-  ["meta", "meta"],
-  ["sentAt", "int"],
-  ["acceptedAt", "int"],
-  ["kind", "int"],
-  ["verdict", "int"],
-];
-const OUTCOME: Checks = [
-  ["laneSeq", "int"],
-  ["id", "id"],
-  ["code", "code"],
-  ["seq", "int"],
-];
-const RECEIPT: Checks = [
-  ["user", "user"],
-  ["deliveredUpto", "int"],
-  ["readUpto", "int"],
-];
-
 /** All messages with a seq above `after`, up to `upto`. Throws {@link BadFrame}. */
 export function unpackRun(data: Uint8Array, after: number, upto: number): LoggedMessage[] {
-  const run = unpackAs<LoggedMessage>(data, MESSAGE, limits.PAGE_MESSAGES);
+  const shape = "seq id sender body meta sentAt acceptedAt kind verdict";
+  const run = withIds(unpackRows(data, shape, limits.PAGE_MESSAGES));
   if (run.length !== upto - after || run.some((one, at) => one.seq !== after + 1 + at)) {
     throw new BadFrame(`${run.length} messages for the range ${after} to ${upto}`);
   }
@@ -120,20 +95,17 @@ export function unpackRun(data: Uint8Array, after: number, upto: number): Logged
 
 /** Throws {@link BadFrame}. */
 export function unpackOutcomes(data: Uint8Array): SlotOutcome[] {
-  return unpackAs(data, OUTCOME, limits.LANE_WINDOW);
+  return withIds(unpackRows(data, "laneSeq id code:code seq", limits.LANE_WINDOW));
 }
 
 /** Throws {@link BadFrame}. */
 export function unpackReceipts(data: Uint8Array): Receipt[] {
-  return unpackAs(data, RECEIPT, limits.MAX_RECEIPTS);
+  return unpackRows(data, "user deliveredUpto readUpto", limits.MAX_RECEIPTS);
 }
 
-function unpackAs<T>(data: Uint8Array, checks: Checks, maxRows: number): T[] {
-  const rows = unpackRows(data, checks.map(([, check]) => check), maxRows);
-  return rows.map((row) => {
-    const named = Object.fromEntries(checks.map(([name], at) => [name, row[at]]));
-    return (named["id"] ? { ...named, id: uuid(named["id"] as Uint8Array) } : named) as T;
-  });
+/** The rows, with their ids as people write them. */
+function withIds<R extends { readonly id: Uint8Array }>(rows: R[]): (Omit<R, "id"> & { id: string })[] {
+  return rows.map((row) => ({ ...row, id: uuid(row.id) }));
 }
 
 /** 16 bytes as people write them. */
@@ -153,5 +125,5 @@ export function isForNow(code: string): boolean {
 
 /** Throws {@link BadFrame} unless a seq comes with `accepted`, and only with it. */
 export function checkOutcome(code: string, seq: number): void {
-  if ((code === "accepted") !== seq > 0) throw new BadFrame(`the outcome ${code} with seq ${seq}`);
+  if ((code === "accepted") !== seq > 0) throw new BadFrame("an outcome that does not fit");
 }

@@ -5,19 +5,30 @@
  * Every length is bounded by the bytes that remain before anything is made of it, and nesting by
  * `MAX_DEPTH`. Integers beyond 2^53 - 1 are refused: a number could not hold them exactly.
  * The format: https://github.com/msgpack/msgpack/blob/master/spec.md
+ *
+ * What comes in several widths has them under tags in a row, each for twice the bytes of the one
+ * before: so a width is said as a `power` of 2, and added to the first tag.
  */
 
 const MAX_DEPTH = 64;
-
-/** What can be packed. */
-export type Packable =
-  | null
-  | boolean
-  | number
-  | string
-  | Uint8Array
-  | readonly Packable[]
-  | { readonly [key: string]: Packable };
+const NIL = 0xc0;
+const FALSE = 0xc2;
+const TRUE = 0xc3;
+const FLOAT32 = 0xca;
+const FLOAT64 = 0xcb;
+// The first of a row: of 1, 2, 4 and, with integers, 8 bytes.
+const BINARY = 0xc4;
+const UNSIGNED = 0xcc;
+const SIGNED = 0xd0;
+const TEXT = 0xd9;
+// These begin with 2 bytes; a tag before them would have 1.
+const ARRAY = 0xdc - 1;
+const MAP = 0xde - 1;
+// With a small number in the tag itself.
+const FIX_MAP = 0x80;
+const FIX_ARRAY = 0x90;
+const FIX_TEXT = 0xa0;
+const NEGATIVE = 0xe0;
 
 /** The bytes are not msgpack, or not the part of it that is spoken here. */
 export class Malformed extends Error {}
@@ -27,236 +38,147 @@ const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** The bytes of `value`. Throws `TypeError` for what cannot be packed. */
 export function pack(value: unknown): Uint8Array<ArrayBuffer> {
-  const packer = new Packer();
-  packer.add(value, 0);
-  return packer.taken();
+  let packed = new Uint8Array(256);
+  let at = 0;
+
+  const put = (bytes: ArrayLike<number>): void => {
+    const end = at + bytes.length;
+    if (end > packed.length) {
+      const grown = new Uint8Array(Math.max(packed.length * 2, end));
+      grown.set(packed);
+      packed = grown;
+    }
+    packed.set(bytes, at); // which takes each modulo 256
+    at = end;
+  };
+
+  /** An integer in the narrowest width, from 2^`least` bytes on, behind its tag. */
+  const integer = (tag: number, value: number, least = 0): void => {
+    const fits = (power: number): boolean => {
+      const bits = 8 * 2 ** power;
+      return power >= least && (value < 0 ? value >= -(2 ** (bits - 1)) : value < 2 ** bits);
+    };
+    const power = [0, 1, 2].find(fits) ?? 3;
+    const bytes = [tag + power];
+    for (let left = 2 ** power; left-- > 0; ) bytes.push(Math.floor(value / 256 ** left) % 256);
+    put(bytes);
+  };
+
+  const head = (length: number, fix: number, most: number, tag: number, least = 0): void =>
+    length <= most ? put([fix + length]) : integer(tag, length, least);
+
+  const text = (text: string): void => {
+    if (!text.isWellFormed()) throw new TypeError("text with half of a surrogate pair");
+    const bytes = utf8.encode(text);
+    head(bytes.length, FIX_TEXT, 31, TEXT);
+    put(bytes);
+  };
+
+  const add = (value: unknown, depth: number): void => {
+    if (depth > MAX_DEPTH) throw new TypeError(`nested deeper than ${MAX_DEPTH}`);
+    if (value === null || value === undefined) put([NIL]);
+    else if (typeof value === "boolean") put([value ? TRUE : FALSE]);
+    else if (typeof value === "string") text(value);
+    else if (typeof value === "number") {
+      if (!Number.isSafeInteger(value) || Object.is(value, -0)) {
+        const float = new DataView(new ArrayBuffer(8));
+        float.setFloat64(0, value);
+        put([FLOAT64, ...new Uint8Array(float.buffer)]);
+      } else if (value >= -0x20 && value < FIX_MAP) put([value]);
+      else integer(value < 0 ? SIGNED : UNSIGNED, value);
+    } else if (value instanceof Uint8Array) {
+      head(value.length, 0, -1, BINARY);
+      put(value);
+    } else if (Array.isArray(value)) {
+      head(value.length, FIX_ARRAY, 15, ARRAY, 1);
+      for (const item of value) add(item, depth + 1);
+    } else if (typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
+      const entries = Object.entries(value);
+      head(entries.length, FIX_MAP, 15, MAP, 1);
+      for (const [key, item] of entries) {
+        text(key);
+        add(item, depth + 1);
+      }
+    } else throw new TypeError(`${typeof value} cannot be packed`);
+  };
+
+  add(value, 0);
+  return packed.slice(0, at);
 }
 
 /** The value in `data`, which must be all of it. Throws {@link Malformed}. */
 export function unpack(data: Uint8Array): unknown {
-  const unpacker = new Unpacker(data);
-  const value = unpacker.value(0);
-  unpacker.end();
-  return value;
-}
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  let at = 0;
 
-class Packer {
-  private bytes = new Uint8Array(256);
-  private view = new DataView(this.bytes.buffer);
-  private at = 0;
+  /** Go on by `size` bytes, which must be there; where they begin. */
+  const take = (size: number): number => {
+    if (size > data.length - at) throw new Malformed("cut off");
+    at += size;
+    return at - size;
+  };
 
-  taken(): Uint8Array<ArrayBuffer> {
-    return this.bytes.slice(0, this.at);
-  }
+  const bytes = (size: number): Uint8Array => data.subarray(take(size), at);
 
-  add(value: unknown, depth: number): void {
-    if (depth > MAX_DEPTH) throw new TypeError(`nested deeper than ${MAX_DEPTH}`);
-    if (value === null || value === undefined) this.byte(0xc0);
-    else if (typeof value === "boolean") this.byte(value ? 0xc3 : 0xc2);
-    else if (typeof value === "number") this.number(value);
-    else if (typeof value === "string") this.text(value);
-    else if (value instanceof Uint8Array) this.binary(value);
-    else if (Array.isArray(value)) {
-      this.head(value.length, 0x90, 15, null, 0xdc, 0xdd);
-      for (const item of value) this.add(item, depth + 1);
-    } else if (typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
-      const entries = Object.entries(value);
-      this.head(entries.length, 0x80, 15, null, 0xde, 0xdf);
-      for (const [key, item] of entries) {
-        this.text(key);
-        this.add(item, depth + 1);
-      }
-    } else throw new TypeError(`${typeof value} cannot be packed`);
-  }
+  /** An integer of 2^`power` bytes. */
+  const integer = (power: number, isSigned = false): number => {
+    const first = data[at] as number;
+    let value = isSigned && first > 127 ? -1 : 0; // all bits before the first are set, or none is
+    for (const byte of bytes(2 ** power)) value = value * 256 + byte;
+    if (!Number.isSafeInteger(value)) throw new Malformed("an integer beyond 2^53 - 1");
+    return value;
+  };
 
-  private number(value: number): void {
-    if (!Number.isSafeInteger(value) || Object.is(value, -0)) {
-      this.fixed(0xcb, 8, (at) => this.view.setFloat64(at, value));
-    } else if (value >= 0) this.positive(value);
-    else if (value >= -0x20) this.byte(value & 0xff);
-    else if (value >= -0x80) this.fixed(0xd0, 1, (at) => this.view.setInt8(at, value));
-    else if (value >= -0x8000) this.fixed(0xd1, 2, (at) => this.view.setInt16(at, value));
-    else if (value >= -0x80000000) this.fixed(0xd2, 4, (at) => this.view.setInt32(at, value));
-    else this.fixed(0xd3, 8, (at) => this.view.setBigInt64(at, BigInt(value)));
-  }
-
-  private positive(value: number): void {
-    if (value < 0x80) this.byte(value);
-    else if (value < 0x100) this.fixed(0xcc, 1, (at) => this.view.setUint8(at, value));
-    else if (value < 0x10000) this.fixed(0xcd, 2, (at) => this.view.setUint16(at, value));
-    else if (value < 0x100000000) this.fixed(0xce, 4, (at) => this.view.setUint32(at, value));
-    else this.fixed(0xcf, 8, (at) => this.view.setBigUint64(at, BigInt(value)));
-  }
-
-  private text(value: string): void {
-    if (!value.isWellFormed()) throw new TypeError("text with half of a surrogate pair");
-    const bytes = utf8.encode(value);
-    this.head(bytes.length, 0xa0, 31, 0xd9, 0xda, 0xdb);
-    this.raw(bytes);
-  }
-
-  private binary(value: Uint8Array): void {
-    this.head(value.length, null, -1, 0xc4, 0xc5, 0xc6);
-    this.raw(value);
-  }
-
-  /** The tag and the length of what follows; `fix` is the tag of up to `most` items. */
-  private head(
-    length: number,
-    fix: number | null,
-    most: number,
-    tag8: number | null,
-    tag16: number,
-    tag32: number,
-  ): void {
-    if (fix !== null && length <= most) this.byte(fix | length);
-    else if (tag8 !== null && length < 0x100) {
-      this.fixed(tag8, 1, (at) => this.view.setUint8(at, length));
-    } else if (length < 0x10000) this.fixed(tag16, 2, (at) => this.view.setUint16(at, length));
-    else this.fixed(tag32, 4, (at) => this.view.setUint32(at, length));
-  }
-
-  private byte(value: number): void {
-    this.reserve(1);
-    this.bytes[this.at] = value;
-    this.at += 1;
-  }
-
-  private fixed(tag: number, size: number, put: (at: number) => void): void {
-    this.byte(tag);
-    this.reserve(size);
-    put(this.at);
-    this.at += size;
-  }
-
-  private raw(bytes: Uint8Array): void {
-    this.reserve(bytes.length);
-    this.bytes.set(bytes, this.at);
-    this.at += bytes.length;
-  }
-
-  private reserve(size: number): void {
-    if (this.at + size <= this.bytes.length) return;
-    const grown = new Uint8Array(Math.max(this.bytes.length * 2, this.at + size));
-    grown.set(this.bytes);
-    this.bytes = grown;
-    this.view = new DataView(grown.buffer);
-  }
-}
-
-class Unpacker {
-  private readonly view: DataView;
-  private at = 0;
-
-  constructor(private readonly data: Uint8Array) {
-    this.view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  }
-
-  end(): void {
-    if (this.at !== this.data.length) throw new Malformed("more than one value");
-  }
-
-  value(depth: number): unknown {
-    if (depth > MAX_DEPTH) throw new Malformed(`nested deeper than ${MAX_DEPTH}`);
-    const tag = this.view.getUint8(this.take(1));
-    if (tag < 0x80) return tag;
-    if (tag >= 0xe0) return tag - 0x100;
-    if (tag < 0x90) return this.map(tag & 0x0f, depth);
-    if (tag < 0xa0) return this.array(tag & 0x0f, depth);
-    if (tag < 0xc0) return this.text(tag & 0x1f);
-    switch (tag) {
-      case 0xc0:
-        return null;
-      case 0xc2:
-      case 0xc3:
-        return tag === 0xc3;
-      case 0xc4:
-      case 0xc5:
-      case 0xc6:
-        return this.data.slice(...this.span(this.length(tag - 0xc4)));
-      case 0xca:
-        return this.view.getFloat32(this.take(4));
-      case 0xcb:
-        return this.view.getFloat64(this.take(8));
-      case 0xcc:
-      case 0xcd:
-      case 0xce:
-        return this.length(tag - 0xcc);
-      case 0xcf:
-        return exact(this.view.getBigUint64(this.take(8)));
-      case 0xd0:
-        return this.view.getInt8(this.take(1));
-      case 0xd1:
-        return this.view.getInt16(this.take(2));
-      case 0xd2:
-        return this.view.getInt32(this.take(4));
-      case 0xd3:
-        return exact(this.view.getBigInt64(this.take(8)));
-      case 0xd9:
-      case 0xda:
-      case 0xdb:
-        return this.text(this.length(tag - 0xd9));
-      case 0xdc:
-      case 0xdd:
-        return this.array(this.length(tag - 0xdb), depth);
-      case 0xde:
-      case 0xdf:
-        return this.map(this.length(tag - 0xdd), depth);
-      default:
-        throw new Malformed(`the tag ${tag}`);
-    }
-  }
-
-  /** An unsigned integer of 1, 2 or 4 bytes: `power` 0, 1 or 2. */
-  private length(power: number): number {
-    if (power === 0) return this.view.getUint8(this.take(1));
-    return power === 1 ? this.view.getUint16(this.take(2)) : this.view.getUint32(this.take(4));
-  }
-
-  private array(count: number, depth: number): unknown[] {
-    this.bound(count);
-    return Array.from({ length: count }, () => this.value(depth + 1));
-  }
-
-  private map(count: number, depth: number): Record<string, unknown> {
-    this.bound(2 * count);
-    const entries: [string, unknown][] = [];
-    for (let left = count; left > 0; left -= 1) {
-      const key = this.value(MAX_DEPTH);
-      if (typeof key !== "string") throw new Malformed("a key that is no text");
-      entries.push([key, this.value(depth + 1)]);
-    }
-    return Object.fromEntries(entries); // which makes own properties, also of "__proto__"
-  }
-
-  private text(length: number): string {
+  const text = (length: number): string => {
+    const encoded = bytes(length);
     try {
-      return strictUtf8.decode(this.data.subarray(...this.span(length)));
-    } catch (error) {
-      throw error instanceof Malformed ? error : new Malformed("text that is no UTF-8");
+      return strictUtf8.decode(encoded);
+    } catch {
+      throw new Malformed("text that is no UTF-8");
     }
-  }
+  };
 
-  private span(length: number): [number, number] {
-    const start = this.take(length);
-    return [start, start + length];
-  }
+  /** What `next` gives, `count` times; an item takes `size` bytes at least. */
+  const items = <T>(count: number, size: number, next: () => T): T[] => {
+    if (count * size > data.length - at) throw new Malformed("longer than its bytes");
+    return Array.from({ length: count }, next);
+  };
 
-  /** An item takes a byte at least. */
-  private bound(count: number): void {
-    if (count > this.data.length - this.at) throw new Malformed("longer than its bytes");
-  }
+  const array = (count: number, depth: number): unknown[] =>
+    items(count, 1, () => next(depth + 1));
 
-  private take(size: number): number {
-    const start = this.at;
-    if (size > this.data.length - start) throw new Malformed("cut off");
-    this.at += size;
-    return start;
-  }
-}
+  const map = (count: number, depth: number): Record<string, unknown> => {
+    const entry = (): [string, unknown] => {
+      const key = next(MAX_DEPTH);
+      if (typeof key !== "string") throw new Malformed("a key that is no text");
+      return [key, next(depth + 1)];
+    };
+    return Object.fromEntries(items(count, 2, entry)); // own properties, also of "__proto__"
+  };
 
-function exact(value: bigint): number {
-  const number = Number(value);
-  if (!Number.isSafeInteger(number)) throw new Malformed("an integer beyond 2^53 - 1");
-  return number;
+  const next = (depth: number): unknown => {
+    if (depth > MAX_DEPTH) throw new Malformed(`nested deeper than ${MAX_DEPTH}`);
+    const tag = data[take(1)] as number;
+    const isWithin = (first: number, last: number): boolean => first <= tag && tag <= last;
+    if (tag < FIX_MAP) return tag;
+    if (tag < FIX_ARRAY) return map(tag - FIX_MAP, depth);
+    if (tag < FIX_TEXT) return array(tag - FIX_ARRAY, depth);
+    if (tag < NIL) return text(tag - FIX_TEXT);
+    if (tag >= NEGATIVE) return tag - 256;
+    if (tag === NIL) return null;
+    if (isWithin(FALSE, TRUE)) return tag === TRUE;
+    if (isWithin(BINARY, BINARY + 2)) return bytes(integer(tag - BINARY)).slice();
+    if (tag === FLOAT32) return view.getFloat32(take(4));
+    if (tag === FLOAT64) return view.getFloat64(take(8));
+    if (isWithin(UNSIGNED, UNSIGNED + 3)) return integer(tag - UNSIGNED);
+    if (isWithin(SIGNED, SIGNED + 3)) return integer(tag - SIGNED, true);
+    if (isWithin(TEXT, TEXT + 2)) return text(integer(tag - TEXT));
+    if (isWithin(ARRAY + 1, ARRAY + 2)) return array(integer(tag - ARRAY), depth);
+    if (isWithin(MAP + 1, MAP + 2)) return map(integer(tag - MAP), depth);
+    throw new Malformed(`the tag ${tag}`);
+  };
+
+  const value = next(0);
+  if (at !== data.length) throw new Malformed("more than one value");
+  return value;
 }

@@ -18,12 +18,14 @@ import { Closed, OutboxFull } from "../errors.js";
 import * as limits from "../limits.js";
 import { add, remove, lose, type Gaps } from "../protocol/gaps.js";
 import { advance, isInLog, type MessageState, type Receipt } from "../protocol/messages.js";
-import type { Table, TableName, Transaction } from "./database.js";
+import type { Table, Transaction } from "./database.js";
 
 const STORE_TIME_EVERY_MS = 30_000;
 
 export const TAIL = Infinity;
-export const CHAT_TABLES: TableName[] = ["chats", "messages", "clock", "outbox"];
+export const CHAT_TABLES = ["chats", "messages", "clock", "outbox"] as const;
+
+type ChatTables = Transaction<(typeof CHAT_TABLES)[number]>;
 
 /** A room's chat besides its messages. `relay*` is what the relay counted as unread, and of what. */
 export interface ChatRow {
@@ -129,7 +131,7 @@ export class ChatTransaction {
   private storedTime = 0;
 
   private constructor(
-    private readonly tx: Transaction,
+    private readonly tables: ChatTables,
     public chat: ChatRow,
     private readonly clock: Clock,
   ) {
@@ -138,14 +140,14 @@ export class ChatTransaction {
   }
 
   /** Throws {@link Closed} if the room was forgotten. */
-  static async begin(tx: Transaction, room: number, clock: Clock): Promise<ChatTransaction> {
-    const time = await tx.table("clock").get("clock");
+  static async begin(tables: ChatTables, room: number, clock: Clock): Promise<ChatTransaction> {
+    const time = await tables.clock.get("clock");
     clock.take(time);
-    const chat = await tx.table("chats").get(room);
+    const chat = await tables.chats.get(room);
     if (!chat) throw new Closed("This room was forgotten on this device; nothing was stored.");
-    const begun = new ChatTransaction(tx, chat, clock);
+    const begun = new ChatTransaction(tables, chat, clock);
     begun.storedTime = time?.running ?? 0;
-    begun.outbox = (await tx.table("outbox").get("outbox")) ?? begun.outbox;
+    begun.outbox = (await tables.outbox.get("outbox")) ?? begun.outbox;
     return begun;
   }
 
@@ -154,16 +156,16 @@ export class ChatTransaction {
     if (this.hasMoved || this.chat !== this.before) {
       this.set({ version: this.version });
       this.set({ unread: await this.countUnread() });
-      await this.tx.table("chats").put(this.chat);
-      await this.tx.table("outbox").put(this.outbox, "outbox");
-      await this.tx.table("clock").put(this.clock.row, "clock");
+      await this.tables.chats.put(this.chat);
+      await this.tables.outbox.put(this.outbox, "outbox");
+      await this.tables.clock.put(this.clock.row, "clock");
     }
   }
 
   /** Store the running time, if it was not stored lately: something waits by it. */
   async storeTime(): Promise<void> {
     if (this.now - this.storedTime < STORE_TIME_EVERY_MS) return;
-    await this.tx.table("clock").put(this.clock.row, "clock");
+    await this.tables.clock.put(this.clock.row, "clock");
   }
 
   /** The number of this change. */
@@ -172,7 +174,7 @@ export class ChatTransaction {
   }
 
   get messages(): Table<MessageRow> {
-    return this.tx.table("messages");
+    return this.tables.messages;
   }
 
   get room(): number {
@@ -316,29 +318,28 @@ export class ChatTransaction {
 }
 
 /** The chat of a room that exists, begun with a fresh lane if it has none. */
-export async function beginChat(tx: Transaction, room: number): Promise<ChatRow> {
-  const known = await tx.table("chats").get(room);
+export async function beginChat(tables: Transaction<"chats">, room: number): Promise<ChatRow> {
+  const known = await tables.chats.get(room);
   if (known !== undefined) return known;
   const begun: ChatRow = {
     room, laneEpoch: randomBytes(16), bound: 0, positions: 0, generation: new Uint8Array(16), seq: 0,
     readUpto: 0, user: "", relayRead: 0, relayHead: 0, relayUnread: 0, gaps: [], receipts: [],
     unread: 0, version: 0, rollbacks: 0, replaced: { at: 0, resent: 0, kept: 0 },
   };
-  await tx.table("chats").put(begun);
+  await tables.chats.put(begun);
   return begun;
 }
 
 /** Delete a room's chat, with what was never sent. */
-export async function forgetChat(tx: Transaction, room: number): Promise<void> {
-  const outbox = await tx.table("outbox").get("outbox");
-  let { messages = 0, bytes = 0 } = outbox ?? {};
-  await tx.table("messages").each(span(room), "byChange", (row, cursor) => {
+export async function forgetChat(tables: ChatTables, room: number): Promise<void> {
+  let { messages = 0, bytes = 0 } = (await tables.outbox.get("outbox")) ?? {};
+  await tables.messages.each(span(room), "byChange", (row, cursor) => {
     if (isOpen(row)) {
       messages -= 1;
       bytes -= size(row);
     }
     cursor.delete();
   });
-  await tx.table("outbox").put({ messages, bytes }, "outbox");
-  await tx.table("chats").delete(room);
+  await tables.outbox.put({ messages, bytes }, "outbox");
+  await tables.chats.delete(room);
 }

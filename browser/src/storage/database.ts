@@ -6,7 +6,7 @@
  *    order, so whoever reads from a row id on misses nothing.
  */
 
-import { Closed, CollabError, QuotaExceeded, StorageUnavailable } from "../errors.js";
+import { closed, CollabError, QuotaExceeded, unavailable } from "../errors.js";
 import type { ChatRow, MessageRow } from "./chatRows.js";
 
 /** What this browser profile is to a relay. `connection` rises with every attempt, for ever. */
@@ -123,14 +123,10 @@ export class Table<Row> {
   }
 }
 
-/** One transaction. Only its own answers may be waited for while it runs. */
-export class Transaction {
-  constructor(private readonly tx: IDBTransaction) {}
-
-  table<T extends TableName>(name: T): Table<Tables[T]> {
-    return new Table(this.tx.objectStore(name));
-  }
-}
+/** The tables of one transaction. Only their answers may be waited for while it runs. */
+export type Transaction<N extends TableName = TableName> = {
+  readonly [T in N]: Table<Tables[T]>;
+};
 
 function answer<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
@@ -147,7 +143,7 @@ export class Database {
     db.onversionchange = () => db.close();
   }
 
-  /** Open the store of this name, made if there is none. Throws {@link StorageUnavailable}. */
+  /** Open the store of this name, made if there is none. Throws `StorageUnavailable`. */
   static async open(name: string): Promise<Database> {
     if (typeof indexedDB === "undefined") throw unavailable("this browser has no IndexedDB");
     try {
@@ -161,28 +157,35 @@ export class Database {
     }
   }
 
-  /** Run `work` in one transaction that reads `tables`. */
-  read<T>(tables: TableName[], work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return this.run(tables, "readonly", work);
+  /** Run `work` in one transaction that reads these tables. */
+  read<N extends TableName, T>(
+    names: readonly N[],
+    work: (tables: Transaction<N>) => Promise<T>,
+  ): Promise<T> {
+    return this.run(names, "readonly", work);
   }
 
   /** Run `work` in one transaction; it is durable when this returns, or nothing of it is stored. */
-  write<T>(tables: TableName[], work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return this.run(tables, "readwrite", work);
+  write<N extends TableName, T>(
+    names: readonly N[],
+    work: (tables: Transaction<N>) => Promise<T>,
+  ): Promise<T> {
+    return this.run(names, "readwrite", work);
   }
 
-  private async run<T>(
-    tables: TableName[],
+  private async run<N extends TableName, T>(
+    names: readonly N[],
     mode: IDBTransactionMode,
-    work: (tx: Transaction) => Promise<T>,
+    work: (tables: Transaction<N>) => Promise<T>,
   ): Promise<T> {
     try {
-      const tx = this.db.transaction(tables, mode, { durability: "strict" });
+      const tx = this.db.transaction(names, mode, { durability: "strict" });
       const done = new Promise<void>((resolve, reject) => {
         tx.oncomplete = () => resolve();
         tx.onabort = () => reject(tx.error);
       });
-      const working = work(new Transaction(tx)).catch((error: unknown) => {
+      const tables = Object.fromEntries(names.map((name) => [name, new Table(tx.objectStore(name))]));
+      const working = work(tables as unknown as Transaction<N>).catch((error: unknown) => {
         try {
           tx.abort();
         } catch {
@@ -229,24 +232,16 @@ function makeTables(db: IDBDatabase): void {
   messages.createIndex("unseen", ["room", "unseen", "seq"]);
 }
 
-function unavailable(why: string): StorageUnavailable {
-  return new StorageUnavailable(
-    `Nothing can be kept on this device: ${why}. Nothing was opened, so nothing is lost. Private ` +
-      `windows and blocked site data are the usual causes; allow storage for this site, or use ` +
-      `another window.`,
-  );
-}
-
 function translated(error: unknown): unknown {
   const name = error instanceof DOMException ? error.name : "";
   if (name === "QuotaExceededError") {
     return new QuotaExceeded(
-      "The browser's storage for this site is full. What was saved is safe, what was edited since " +
-        "is in memory and is tried again. Free space on this device or in this browser.",
+      "The browser's storage for this site is full. What was saved is safe; what was edited since is " +
+        "in memory, and tried again. Free space on this device.",
     );
   }
   if (name === "InvalidStateError") {
-    return new Closed("The store was closed. What was saved is on this device; open it again.");
+    return closed("store");
   }
   return error;
 }

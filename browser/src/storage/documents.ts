@@ -39,32 +39,32 @@ export class Documents {
 
   /** The room of this name and its chat, made if there are none. */
   async create(name: string): Promise<{ room: RoomRow; chat: ChatRow }> {
-    return this.db.write(["rooms", "chats"], async (tx) => {
-      const rooms = tx.table("rooms");
+    return this.db.write(["rooms", "chats"], async (tables) => {
+      const { rooms } = tables;
       let room = await rooms.get(name, "byName");
       if (room === undefined) {
         const row = { name, epoch: null, generation: null, offset: 0, ackedThrough: 0 };
         room = { ...row, id: await rooms.add(row) };
       }
-      return { room, chat: await beginChat(tx, room.id) };
+      return { room, chat: await beginChat(tables, room.id) };
     });
   }
 
   /** All rooms of this device. */
   async rooms(): Promise<RoomRow[]> {
-    return this.db.read(["rooms"], (tx) => tx.table("rooms").all());
+    return this.db.read(["rooms"], (tables) => tables.rooms.all());
   }
 
   /** What is stored of a room after the row `after`; 0: all of it. */
   async load(room: number, after: number): Promise<Stored> {
-    return this.db.read(["rooms", "updates", "snapshots"], async (tx) => {
-      const row = await tx.table("rooms").get(room);
-      const found = await tx.table("snapshots").get(room);
+    return this.db.read(["rooms", "updates", "snapshots"], async (tables) => {
+      const row = await tables.rooms.get(room);
+      const found = await tables.snapshots.get(room);
       const snapshot = found !== undefined && found.through > after ? found : null;
       const from = Math.max(after, snapshot?.through ?? 0);
       const acked = row?.ackedThrough ?? 0;
       const range = IDBKeyRange.bound([room, Math.min(from, acked)], [room, Infinity], true);
-      const rows = await tx.table("updates").all(range, "byRoom");
+      const rows = await tables.updates.all(range, "byRoom");
       return {
         room: row,
         snapshot,
@@ -76,8 +76,8 @@ export class Documents {
 
   /** Store all batches in one transaction. A room that was forgotten meanwhile stores nothing. */
   async append(batches: readonly Batch[]): Promise<void> {
-    await this.db.write(["rooms", "updates"], async (tx) => {
-      for (const batch of batches) await append(tx, batch);
+    await this.db.write(["rooms", "updates"], async (tables) => {
+      for (const batch of batches) await append(tables, batch);
     });
   }
 
@@ -86,13 +86,13 @@ export class Documents {
    * that are not acked stay.
    */
   async compact(room: number, snapshot: Uint8Array, through: number): Promise<void> {
-    await this.db.write(["rooms", "updates", "snapshots"], async (tx) => {
-      const row = await tx.table("rooms").get(room);
-      const known = await tx.table("snapshots").get(room);
+    await this.db.write(["rooms", "updates", "snapshots"], async (tables) => {
+      const row = await tables.rooms.get(room);
+      const known = await tables.snapshots.get(room);
       if (row === undefined || (known !== undefined && known.through >= through)) return;
-      await tx.table("snapshots").put({ room, through, data: snapshot });
+      await tables.snapshots.put({ room, through, data: snapshot });
       const range = IDBKeyRange.bound([room, 0], [room, through]);
-      await tx.table("updates").each(range, "byRoom", (update, cursor) => {
+      await tables.updates.each(range, "byRoom", (update, cursor) => {
         if (!update.local || update.id <= row.ackedThrough) cursor.delete();
       });
     });
@@ -100,19 +100,18 @@ export class Documents {
 
   /** Delete a room with all that is stored of it, what was never sent included. */
   async forget(room: number): Promise<void> {
-    await this.db.write(["rooms", "updates", "snapshots", ...CHAT_TABLES], async (tx) => {
-      await tx.table("rooms").delete(room);
-      await tx.table("snapshots").delete(room);
+    await this.db.write(["rooms", "updates", "snapshots", ...CHAT_TABLES], async (tables) => {
+      await tables.rooms.delete(room);
+      await tables.snapshots.delete(room);
       const range = IDBKeyRange.bound([room, 0], [room, Infinity]);
-      await tx.table("updates").each(range, "byRoom", (_, cursor) => cursor.delete());
-      await forgetChat(tx, room);
+      await tables.updates.each(range, "byRoom", (_, cursor) => cursor.delete());
+      await forgetChat(tables, room);
     });
   }
 }
 
-async function append(tx: Transaction, batch: Batch): Promise<void> {
-  const rooms = tx.table("rooms");
-  const row = await rooms.get(batch.room);
+async function append(tables: Transaction<"rooms" | "updates">, batch: Batch): Promise<void> {
+  const row = await tables.rooms.get(batch.room);
   if (row === undefined) return;
   const position = batch.position ?? null;
   const isNowhere = position !== null && position.offset === 0 && position === NOWHERE;
@@ -125,8 +124,8 @@ async function append(tx: Transaction, batch: Batch): Promise<void> {
       ? {}
       : { generation: isNowhere ? null : position.generation, offset: position.offset }),
   };
-  await rooms.put(changed);
+  await tables.rooms.put(changed);
   for (const { local, data } of batch.rows) {
-    await tx.table("updates").add({ room: batch.room, local, data });
+    await tables.updates.add({ room: batch.room, local, data });
   }
 }

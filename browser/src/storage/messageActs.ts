@@ -19,8 +19,8 @@ export async function write(work: ChatTransaction, draft: Draft): Promise<Messag
   if (known?.mine && known.body === draft.body && isEqual(known.meta, draft.meta)) return known;
   if (known !== undefined) {
     throw new IdConflict(
-      `Another message of this room has the id ${draft.id}: its body, its meta or its author is not ` +
-        `the same. Nothing was stored. Give this one another id.`,
+      `Another message of this room has the id ${draft.id}, with another body, meta or author. ` +
+        `Nothing was stored. Give this one another id.`,
     );
   }
   const row = await work.add({

@@ -1,17 +1,15 @@
 /** Which tab leads, and which rooms are open in any of them: Web Locks, which die with their tab. */
 
-import { StorageUnavailable } from "../errors.js";
+import { unavailable } from "../errors.js";
 
 export class Locks {
+  private readonly ended = new AbortController(); // for who still waits for a lock
   private readonly releases = new Set<() => void>();
 
-  /** `prefix` is the store's name. Throws {@link StorageUnavailable} where there are no locks. */
+  /** `prefix` is the store's name. Throws `StorageUnavailable` where there are no locks. */
   constructor(private readonly prefix: string) {
     if (typeof navigator === "undefined" || navigator.locks === undefined) {
-      throw new StorageUnavailable(
-        "This page is no secure context, so its tabs cannot agree on who writes. Nothing was " +
-          "opened. Serve the page over https, or from localhost.",
-      );
+      throw unavailable("this page is no secure context, so its tabs cannot agree on who writes");
     }
   }
 
@@ -37,8 +35,8 @@ export class Locks {
 
   /** Let go of everything. */
   close(): void {
+    this.ended.abort();
     for (const release of this.releases) release();
-    this.releases.clear();
   }
 
   private async hold(
@@ -46,25 +44,20 @@ export class Locks {
     mode: LockMode,
     held: (release: () => void) => void,
   ): Promise<void> {
-    const stop = new AbortController();
-    const giveUp = (): void => stop.abort();
-    this.releases.add(giveUp);
+    const { signal } = this.ended;
+    const hold = (): Promise<void> =>
+      new Promise((resolve) => {
+        const release = (): void => {
+          this.releases.delete(release);
+          resolve();
+        };
+        this.releases.add(release);
+        held(release);
+      });
     try {
-      await navigator.locks.request(
-        `${this.prefix}:${name}`,
-        { mode, signal: stop.signal },
-        () =>
-          new Promise<void>((release) => {
-            this.releases.delete(giveUp);
-            this.releases.add(release);
-            held(() => {
-              this.releases.delete(release);
-              release();
-            });
-          }),
-      );
+      await navigator.locks.request(`${this.prefix}:${name}`, { mode, signal }, hold);
     } catch (error) {
-      if (!stop.signal.aborted) throw error;
+      if (!signal.aborted) throw error;
     }
   }
 }
