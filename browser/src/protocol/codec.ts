@@ -98,17 +98,6 @@ export function unpackMap(data: Uint8Array): Record<string, unknown> | null {
   }
 }
 
-/** `encoded` cut into the bytes of part frames; lazily, so that other rooms come between. */
-export function* parts(
-  encoded: Uint8Array,
-  stream: number,
-): Generator<Uint8Array<ArrayBuffer>, void> {
-  for (let start = 0; start < encoded.length; start += limits.PART_BYTES) {
-    const data = encoded.subarray(start, start + limits.PART_BYTES);
-    yield encode({ kind: "part", stream, total: encoded.length, data });
-  }
-}
-
 /** Puts the parts of one connection together again; bounded in number and bytes. */
 export class Reassembly {
   private readonly open = new Map<number, { total: number; pieces: Uint8Array[]; size: number }>();

@@ -5,67 +5,72 @@
  * 2. Then each source has its turn, one frame each: no room waits behind all of another.
  * 3. What is longer than a frame goes in parts, one a turn; its source is not asked for more until
  *    the last one is out, so the order within a room holds.
+ * 4. No more payloads are on their way in parts than the peer puts together at once; others wait.
  */
 
 import * as limits from "../limits.js";
-import { parts } from "./codec.js";
+import { encode } from "./codec.js";
 
-export type Source = () => Uint8Array<ArrayBuffer> | null;
+type Encoded = Uint8Array<ArrayBuffer>;
+
+export type Source = () => Encoded | null;
+
+/** A payload that goes in parts: `sent` of its bytes are out. */
+interface Cut {
+  readonly payload: Encoded;
+  readonly stream: number;
+  sent: number;
+}
 
 export class Outgoing {
-  private control: Uint8Array<ArrayBuffer>[] = [];
-  private readonly sources = new Map<string, Source>();
-  private readonly cut = new Map<string, Iterator<Uint8Array<ArrayBuffer>>>();
-  private turns: string[] = [];
+  private control: Encoded[] = [];
+  private readonly sources = new Map<string, Source>(); // whose turn is next comes first
+  private readonly cut = new Map<string, Cut>();
   private streams = 0;
 
   /** Queue a control frame; it must be short enough for one frame. */
-  send(encoded: Uint8Array<ArrayBuffer>): void {
+  send(encoded: Encoded): void {
     this.control.push(encoded);
   }
 
   /** Give `source` a turn from now on: it returns its next frame, or null. */
   attach(key: string, source: Source): void {
-    if (!this.turns.includes(key)) this.turns.push(key);
     this.sources.set(key, source);
   }
 
-  /** Take the turn away; parts that are on their way are finished first. */
-  detach(key: string): void {
-    this.sources.delete(key);
-  }
-
   /** The next frame's bytes, or null when there is nothing to send now. */
-  next(): Uint8Array<ArrayBuffer> | null {
-    const control = this.control.shift();
-    if (control !== undefined) return control;
-    for (let tries = this.turns.length; tries > 0; tries -= 1) {
-      const key = this.turns.shift();
-      if (key === undefined) return null;
-      this.turns.push(key);
-      const frame = this.turn(key);
-      if (frame !== null) return frame;
+  next(): Encoded | null {
+    let frame = this.control.shift() ?? null;
+    for (const [key, source] of [...this.sources]) {
+      if (frame !== null) break;
+      this.sources.delete(key); // to the end
+      this.sources.set(key, source);
+      frame = this.turn(key, source);
     }
-    return null;
+    return frame;
   }
 
-  private turn(key: string): Uint8Array<ArrayBuffer> | null {
-    const pieces = this.cut.get(key);
-    if (pieces !== undefined) {
-      const piece = pieces.next();
-      if (piece.done !== true) return piece.value;
-      this.cut.delete(key);
+  private turn(key: string, source: Source): Encoded | null {
+    let cut = this.cut.get(key);
+    if (cut === undefined) {
+      const payload = source();
+      if (payload === null || payload.length <= limits.MAX_FRAME_BYTES) return payload;
+      this.streams += 1;
+      cut = { payload, stream: this.streams, sent: 0 };
+      this.cut.set(key, cut);
     }
-    const source = this.sources.get(key);
-    if (source === undefined) {
-      this.turns = this.turns.filter((one) => one !== key);
-      return null;
-    }
-    const frame = source();
-    if (frame === null || frame.length <= limits.MAX_FRAME_BYTES) return frame;
-    this.streams += 1;
-    const cut = parts(frame, this.streams);
-    this.cut.set(key, cut);
-    return cut.next().value ?? null;
+    const { payload, stream, sent } = cut;
+    const total = payload.length;
+    if (sent === 0 && !this.hasRoom(total)) return null;
+    cut.sent += limits.PART_BYTES;
+    if (cut.sent >= total) this.cut.delete(key);
+    return encode({ kind: "part", stream, total, data: payload.subarray(sent, cut.sent) });
+  }
+
+  /** Whether the peer puts one more payload of this size together. */
+  private hasRoom(size: number): boolean {
+    const begun = [...this.cut.values()].filter((cut) => cut.sent > 0);
+    const promised = begun.reduce((sum, cut) => sum + cut.payload.length, size);
+    return begun.length < limits.MAX_OPEN_PARTS && promised <= limits.MAX_OPEN_PART_BYTES;
   }
 }
