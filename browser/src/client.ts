@@ -7,6 +7,7 @@ import {
 } from "y-protocols/awareness";
 
 import { randomBytes, hex } from "./bytes.js";
+import { capabilities, type Capabilities } from "./capabilities.js";
 import { Chat } from "./chat.js";
 import { Clock } from "./clock.js";
 import { NOT_CONNECTED, type ConnectionStatus, type Token } from "./connection.js";
@@ -89,7 +90,7 @@ export class Client {
     private readonly locks: Locks,
     private readonly database: Database,
     readonly storage: Storage,
-    relay: string | undefined,
+    private readonly relay: string | undefined,
     private readonly token: Token,
   ) {
     this.documents = new Documents(database);
@@ -116,6 +117,11 @@ export class Client {
   /** Call `callback(status)` whenever the connection's state changes. */
   observe(callback: (status: ConnectionStatus) => void): Unsubscribe {
     return this.observers.add(callback);
+  }
+
+  /** What works in the state in which the connection is now, and why: documents, messages, … */
+  capabilities(): Capabilities {
+    return capabilities(this.relay === undefined ? null : this.told.state);
   }
 
   /** Open a room, from this device at once; no network is needed. */

@@ -7,6 +7,7 @@
  *    copy of this store is in use: the device takes another id and comes back, a few times an hour.
  */
 
+import { AWAY } from "./capabilities.js";
 import { Changes } from "./events.js";
 import * as limits from "./limits.js";
 import { Link, linked, Lost, type Greeting } from "./link.js";
@@ -178,10 +179,9 @@ export class Connection {
     const backoff = isCaptive ? this.captiveBackoff : this.backoff;
     if (!isCaptive) this.captiveBackoff = new Backoff(CAPTIVE_BASE_MS, CAPTIVE_CAP_MS);
     const wait = backoff.wait(Date.now(), isCaptive ? 1 : Math.random());
-    const reason = isCaptive
-      ? "somebody else answers for the relay: a network that wants a sign-in, most likely"
-      : lost.message;
-    this.set(isCaptive ? "captive" : "offline", reason, Date.now() + wait);
+    const nextAttempt = Date.now() + wait;
+    if (isCaptive) this.set("captive", AWAY.captive, nextAttempt);
+    else this.set("offline", lost.message, nextAttempt);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const over = new Promise<void>((resolve) => (timer = setTimeout(resolve, wait)));
     await Promise.race([over, this.nudges.next()]);

@@ -1,5 +1,6 @@
 /** Offline-first collaboration in the browser: shared documents, on this device first. */
 
+export type { Availability, Capabilities, Capability } from "./capabilities.js";
 export type { Chat, ChatEvent, History, SendOptions } from "./chat.js";
 export { open, type Client, type Options, type Storage } from "./client.js";
 export type { ConnectionStatus, State, Token } from "./connection.js";

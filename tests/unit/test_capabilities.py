@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def test_in_every_state_each_feature_is_what_the_readmes_column_says(state: Stat
         assert answered[name].availability == availability.strip("*")
         assert answered[name].why.startswith(why)
     assert len(answered) == len(lines) - 2
+
+
+def test_the_outcomes_that_the_browser_shares_are_the_tables() -> None:
+    """``browser/test/capabilities.test.ts`` holds the npm package to the same file."""
+    shared = json.loads((Path(__file__).parent / "capabilities.json").read_text())
+    assert shared == {
+        "without a relay" if state is None else str(state): {
+            name: [str(one.availability), one.why] for name, one in capabilities(state).items()
+        }
+        for state in (None, *State)
+    }
 
 
 def test_the_columns_name_every_state_once() -> None:
