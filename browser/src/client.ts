@@ -70,7 +70,8 @@ interface Held {
 export class Client {
   private readonly documents: Documents;
   private readonly hints: Hints;
-  private readonly clock = new Clock();
+  /** @internal */
+  readonly clock = new Clock();
   private readonly asks = new Map<string, (isHere: boolean) => void>();
   private readonly observers = new Observers<ConnectionStatus>();
   private readonly held = new Map<string, Promise<Held>>();
@@ -87,8 +88,10 @@ export class Client {
   /** @internal Use {@link open}. */
   constructor(
     store: string,
-    private readonly locks: Locks,
-    private readonly database: Database,
+    /** @internal */
+    readonly locks: Locks,
+    /** @internal */
+    readonly database: Database,
     readonly storage: Storage,
     private readonly relay: string | undefined,
     private readonly token: Token,
@@ -197,15 +200,18 @@ export class Client {
   private async openRoom(name: string): Promise<Room> {
     const { replica, chat } = await this.hold(name);
     this.releases.set(name, await this.locks.open(name));
-    const room = new Room(name, replica, chat, {
-      standing: (of) => this.standings[of] ?? NOT_JOINED,
-      closed: () => this.closeRoom(name),
-    });
+    const room = new Room(name, replica, chat, this);
     this.tell({ type: "rooms" });
     return room;
   }
 
-  private async closeRoom(name: string): Promise<void> {
+  /** @internal How a room stands with the relay, as the leader told last. */
+  standing(name: string): RoomStanding {
+    return this.standings[name] ?? NOT_JOINED;
+  }
+
+  /** @internal */
+  async closed(name: string): Promise<void> {
     this.rooms.delete(name);
     this.releases.get(name)?.();
     this.releases.delete(name);
@@ -215,7 +221,8 @@ export class Client {
     this.tell({ type: "rooms" });
   }
 
-  private async hold(name: string): Promise<Held> {
+  /** @internal A room in this tab, opened if need be; call `letGo` when it is not needed. */
+  async hold(name: string): Promise<Held> {
     let opening = this.held.get(name);
     if (opening === undefined) {
       opening = this.openReplica(name);
@@ -227,7 +234,8 @@ export class Client {
     return held;
   }
 
-  private letGo(name: string): void {
+  /** @internal */
+  letGo(name: string): void {
     void this.held.get(name)?.then((held) => {
       held.users -= 1;
       if (held.users > 0) return;
@@ -244,7 +252,7 @@ export class Client {
       clock: this.clock,
       moved: () => this.hints.post({ type: "chat", room: stored.room.id }),
       fetch: (asked) => this.fetch(name, asked),
-      isOpen: () => this.standings[name]?.isChatOpen ?? false,
+      isOpen: () => this.standing(name).isChatOpen,
     });
     await Promise.all([replica.catchUp(), chat.begin()]);
     chat.watchers.add(() => replica.changes.wake());
@@ -263,8 +271,8 @@ export class Client {
 
   // The other tabs
 
-  /** Tell the other tabs, and this one. */
-  private tell(hint: Hint): void {
+  /** @internal Tell the other tabs, and this one. */
+  tell(hint: Hint): void {
     if (this.isClosed) return;
     this.hints.post(hint);
     this.take(hint, true);
@@ -347,7 +355,7 @@ export class Client {
   /** Have the leader fetch messages, within a bounded time. */
   private async fetch(room: string, asked: Asked): Promise<boolean> {
     if (this.leader !== null) return this.leader.fetch(room, asked);
-    if (!this.standings[room]?.isChatOpen) return false;
+    if (!this.standing(room).isChatOpen) return false;
     const ask = hex(randomBytes(16));
     const isHere = await new Promise<boolean>((resolve) => {
       this.asks.set(ask, resolve);
@@ -373,18 +381,7 @@ export class Client {
 
   private lead(relay: string): void {
     if (this.isClosed) return;
-    const leader = new Leader(
-      {
-        database: this.database,
-        clock: this.clock,
-        hold: (name) => this.hold(name),
-        letGo: (name) => this.letGo(name),
-        openRooms: () => this.locks.openRooms(),
-        tell: (hint) => this.tell(hint),
-      },
-      relay,
-      this.token,
-    );
+    const leader = new Leader(this, relay, this.token);
     this.leader = leader;
     if (this.isOffline) leader.connection.suspend();
     void leader.start();

@@ -10,7 +10,7 @@
 import { AWAY } from "./capabilities.js";
 import { Changes } from "./events.js";
 import * as limits from "./limits.js";
-import { Link, linked, Lost, type Greeting } from "./link.js";
+import { Link, Lost, type Greeting } from "./link.js";
 import { probe } from "./probe.js";
 import { Backoff } from "./protocol/backoff.js";
 import { Close, isPermanent } from "./protocol/frames.js";
@@ -53,7 +53,7 @@ export interface Shell {
   greet(): Promise<Omit<Greeting, "token">>;
   /** Take another device id, in the store first. */
   renewDevice(): Promise<void>;
-  rooms(): Iterable<RoomSync>;
+  readonly rooms: ReadonlyMap<string, RoomSync>;
   changed(): void;
 }
 
@@ -108,7 +108,7 @@ export class Connection {
   /** Some room's state changed: perhaps all are caught up. */
   levels(): void {
     if (this.link === null || this.status.state !== "syncing") return;
-    if ([...this.shell.rooms()].every((room) => room.isSettled)) {
+    if ([...this.shell.rooms.values()].every((room) => room.isSettled)) {
       this.set("live", "every open room has caught up");
     }
   }
@@ -150,19 +150,20 @@ export class Connection {
     try {
       const token = typeof this.token === "function" ? await this.token() : this.token;
       const greeting = await this.shell.greet();
-      const link = await linked(`${this.url}/sync`, { ...greeting, token }, signal);
-      this.mayAskAgain = typeof this.token === "function";
-      this.link = link;
-      this.set("syncing", "catching up");
-      for (const room of this.shell.rooms()) link.join(room);
-      this.levels(); // there may be no room
+      const link = new Link(`${this.url}/sync`, { ...greeting, token }, () => {
+        this.mayAskAgain = typeof this.token === "function";
+        this.link = link;
+        this.set("syncing", "catching up");
+        for (const room of this.shell.rooms.values()) link.join(room);
+        this.levels(); // there may be no room
+      });
       return await link.run(signal);
     } catch (error) {
       return error instanceof Lost ? error : new Lost(String(error));
     } finally {
       const wasLinked = this.link !== null;
       this.link = null;
-      if (wasLinked) for (const room of this.shell.rooms()) room.detached();
+      if (wasLinked) for (const room of this.shell.rooms.values()) room.detached();
     }
   }
 

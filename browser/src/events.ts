@@ -74,18 +74,10 @@ export async function until(
   isDone: () => boolean,
   timeoutMs?: number,
 ): Promise<void> {
-  let isLate = false;
-  const tooLate = (): void => {
-    isLate = true;
-    changes.wake();
-  };
-  const timer = timeoutMs === undefined ? undefined : setTimeout(tooLate, timeoutMs);
-  try {
-    while (!isDone()) {
-      if (isLate) throw new DOMException(`not within ${timeoutMs} ms`, "TimeoutError");
-      await changes.next();
-    }
-  } finally {
-    clearTimeout(timer);
+  const late = timeoutMs === undefined ? null : AbortSignal.timeout(timeoutMs);
+  late?.addEventListener("abort", () => changes.wake());
+  while (!isDone()) {
+    late?.throwIfAborted();
+    await changes.next();
   }
 }

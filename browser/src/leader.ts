@@ -3,7 +3,7 @@
 import { randomBytes } from "./bytes.js";
 import type { Chat } from "./chat.js";
 import type { Clock } from "./clock.js";
-import { Connection, type Token } from "./connection.js";
+import { Connection, type Shell, type Token } from "./connection.js";
 import { again } from "./events.js";
 import type { Asked } from "./protocol/chatSync.js";
 import type { Replica } from "./replica.js";
@@ -18,16 +18,16 @@ export interface Tab {
   /** A room in this tab, opened if need be; call `letGo` when it is not needed. */
   hold(name: string): Promise<{ readonly replica: Replica; readonly chat: Chat }>;
   letGo(name: string): void;
-  openRooms(): Promise<ReadonlySet<string>>;
+  readonly locks: { openRooms(): Promise<ReadonlySet<string>> };
   /** Tell the other tabs, and this one. */
   tell(hint: Hint): void;
 }
 
-export class Leader implements RoomLeader {
+export class Leader implements RoomLeader, Shell {
   readonly connection: Connection;
   /** Look which rooms are open in any tab, and join or leave what has changed. */
   readonly look = again(() => this.lookNow().catch(reportError));
-  private readonly rooms = new Map<string, RoomSync>();
+  readonly rooms = new Map<string, RoomSync>();
   private isTelling = false;
   private isOver = false;
 
@@ -36,12 +36,7 @@ export class Leader implements RoomLeader {
     url: string,
     token: Token,
   ) {
-    this.connection = new Connection(url, token, {
-      greet: () => this.greet(),
-      renewDevice: () => this.renewDevice(),
-      rooms: () => this.rooms.values(),
-      changed: () => this.changed(),
-    });
+    this.connection = new Connection(url, token, this);
   }
 
   /** Begin: the rooms first, so that they are joined at once. */
@@ -62,7 +57,7 @@ export class Leader implements RoomLeader {
 
 
   private async lookNow(): Promise<void> {
-    const open = await this.tab.openRooms();
+    const open = await this.tab.locks.openRooms();
     for (const [name, room] of this.rooms) {
       if (open.has(name) && !room.replica.closed) continue;
       this.rooms.delete(name);
@@ -119,7 +114,7 @@ export class Leader implements RoomLeader {
 
   // The device
 
-  private async greet(): Promise<{ device: Uint8Array; connection: number }> {
+  async greet(): Promise<{ device: Uint8Array; connection: number }> {
     return this.tab.database.write(["device"], async (tables) => {
       const known = await tables.device.get("device");
       const id = known?.id ?? randomBytes(16);
@@ -130,7 +125,7 @@ export class Leader implements RoomLeader {
     });
   }
 
-  private async renewDevice(): Promise<void> {
+  async renewDevice(): Promise<void> {
     await this.tab.database.write(["device"], async (tables) => {
       await tables.device.put({ id: randomBytes(16), connection: Date.now() }, "device");
     });

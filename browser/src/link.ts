@@ -28,40 +28,12 @@ export interface Greeting {
   readonly token: string | null;
 }
 
-/** A socket on which the relay has answered with this attempt's nonce. Throws {@link Lost}. */
-export async function linked(url: string, greeting: Greeting, signal: AbortSignal): Promise<Link> {
-  const nonce = randomBytes(16);
-  const socket = new WebSocket(url, SUBPROTOCOL);
-  socket.binaryType = "arraybuffer";
-  const stop = AbortSignal.any([signal, AbortSignal.timeout(limits.CONNECT_TIMEOUT_MS)]);
-  try {
-    const welcome = await new Promise<Frame | null>((resolve, reject) => {
-      stop.addEventListener("abort", () => reject(new Lost("the relay did not answer in time")));
-      socket.onopen = () => {
-        socket.send(encode({ kind: "hello", version: VERSION, nonce, ...greeting }));
-      };
-      socket.onmessage = (event) => {
-        try {
-          resolve(decode(bytesOf(event.data)));
-        } catch (error) {
-          reject(error as Error);
-        }
-      };
-      socket.onclose = (event) => reject(lost(event));
-    });
-    if (welcome?.kind !== "welcome" || !isEqual(welcome.nonce, nonce)) {
-      throw new BadFrame("the relay did not echo this attempt's nonce");
-    }
-    return new Link(socket, welcome.generation);
-  } catch (error) {
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close();
-    throw error instanceof BadFrame ? new Lost(error.message) : error;
-  }
-}
-
-/** One welcomed socket. */
+/** One socket. Nothing of a room goes up before the relay has answered with this attempt's nonce. */
 export class Link {
+  private readonly socket: WebSocket;
+  private readonly nonce = randomBytes(16);
+  private isWelcome = false;
+  private generation: Uint8Array = new Uint8Array(); // of the relay, once we are welcome
   private readonly outgoing = new Outgoing();
   private readonly reassembly = new Reassembly();
   private readonly joining = new Map<number, RoomSync>();
@@ -73,36 +45,47 @@ export class Link {
   private writing = false;
   private pings = 0;
   private ponged = 0;
-  private finish: (why: Lost) => void = () => undefined;
+  private finish: (why: Error) => void = () => undefined;
   private isOver = false;
 
+  /** `welcomed` is called once rooms can be joined. */
   constructor(
-    private readonly socket: WebSocket,
-    private readonly generation: Uint8Array,
-  ) {}
+    url: string,
+    private readonly greeting: Greeting,
+    private readonly welcomed: () => void,
+  ) {
+    this.socket = new WebSocket(url, SUBPROTOCOL);
+    this.socket.binaryType = "arraybuffer";
+  }
 
   /** Speak until the socket, the relay or `signal` ends it; throws {@link Lost}, always. */
   async run(signal: AbortSignal): Promise<never> {
-    const { socket } = this;
+    const { socket, nonce } = this;
     try {
-      await new Promise<never>((_, reject) => {
+      return await new Promise<never>((_, reject) => {
         this.finish = reject;
-        signal.addEventListener("abort", () => reject(new Lost("this device went offline")));
+        signal.throwIfAborted();
+        signal.addEventListener("abort", () => this.finish(new Lost("this device went offline")));
+        socket.onopen = () => {
+          socket.send(encode({ kind: "hello", version: VERSION, nonce, ...this.greeting }));
+        };
         socket.onclose = (event) => reject(lost(event));
         socket.onmessage = (event) => {
           try {
             const frame = decode(bytesOf(event.data));
             if (frame !== null) this.take(frame);
           } catch (error) {
-            reject(error instanceof BadFrame ? new Lost(error.message) : error);
+            if (error instanceof BadFrame) this.fail(error);
+            else reject(error);
           }
         };
-        this.ping();
+        this.later(limits.CONNECT_TIMEOUT_MS, () => {
+          if (!this.isWelcome) this.finish(new Lost("the relay did not answer in time"));
+        });
       });
-      throw new Lost("unreachable");
     } finally {
       this.isOver = true;
-      socket.onclose = socket.onmessage = null;
+      socket.onopen = socket.onclose = socket.onmessage = null;
       socket.close(1000);
       for (const timer of this.timers) clearTimeout(timer);
     }
@@ -185,6 +168,10 @@ export class Link {
   }
 
   private take(arrived: Frame): void {
+    if (!this.isWelcome) {
+      this.greeted(arrived);
+      return;
+    }
     const frame = arrived.kind === "part" ? this.reassembly.add(arrived) : arrived;
     if (frame === null) return;
     switch (frame.kind) {
@@ -232,6 +219,16 @@ export class Link {
         throw new BadFrame(`${frame.kind} is not allowed now`);
     }
     this.wake();
+  }
+
+  private greeted(frame: Frame): void {
+    if (frame.kind !== "welcome" || !isEqual(frame.nonce, this.nonce)) {
+      throw new BadFrame("the relay did not echo this attempt's nonce");
+    }
+    this.isWelcome = true;
+    this.generation = frame.generation;
+    this.ping();
+    this.welcomed();
   }
 
   private answered(request: number): RoomSync | undefined {

@@ -26,7 +26,7 @@ export interface Status {
 
 export interface RoomOwner {
   standing(name: string): RoomStanding;
-  closed(room: Room): Promise<void>;
+  closed(name: string): Promise<void>;
 }
 
 export class Room {
@@ -111,7 +111,7 @@ export class Room {
     await this.replica.waitSaved();
     this.isClosed = true;
     this.observers.clear();
-    await this.owner.closed(this);
+    await this.owner.closed(this.name);
   }
 
   /** @internal The leader told something new. */
