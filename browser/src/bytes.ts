@@ -1,19 +1,19 @@
-/** Small things about bytes. */
+/** Small things about bytes. What is in lib0, which comes with Yjs, is not made anew. */
+
+import { equalFlat } from "lib0/array";
+import { encodeUtf8 } from "lib0/string";
+
+export { fromHexString as fromHex, toHexString as hex } from "lib0/buffer";
 
 /** Whether two byte strings are equal. */
 export function isEqual(one: Uint8Array | null, other: Uint8Array | null): boolean {
   if (one === null || other === null) return one === other;
-  return one.length === other.length && one.every((byte, index) => byte === other[index]);
+  return equalFlat(one, other);
 }
 
-/** Bytes as hexadecimal digits, to be a key of a map. */
-export function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** The bytes of hexadecimal digits. */
-export function fromHex(digits: string): Uint8Array {
-  return Uint8Array.from(digits.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+/** How many bytes text has in UTF-8. */
+export function sizeOf(text: string): number {
+  return encodeUtf8(text).length;
 }
 
 /** Fresh random bytes. */

@@ -6,14 +6,15 @@
  */
 
 import type { Clock } from "./clock.js";
-import { hex, randomBytes } from "./bytes.js";
+import { hex, randomBytes, sizeOf } from "./bytes.js";
 import { BadArgument, BadMessage, Closed, closed, HistoryReplaced, offline, TooLarge } from "./errors.js";
 import { again, Changes, Observers, type Unsubscribe } from "./events.js";
 import * as limits from "./limits.js";
+import { Members } from "./members.js";
 import { Message } from "./message.js";
-import type { Asked } from "./protocol/chatSync.js";
 import { packMap, unpackMap } from "./protocol/codec.js";
 import { newlyLost, type Gap, type Gaps } from "./protocol/gaps.js";
+import type { Answer } from "./protocol/requests.js";
 import {
   CHAT_TABLES,
   ChatTransaction,
@@ -24,6 +25,7 @@ import {
 } from "./storage/chatRows.js";
 import type { Database } from "./storage/database.js";
 import * as acts from "./storage/messageActs.js";
+import type { Wish } from "./tabs/hints.js";
 
 /** What happens in a chat; all of it is on this disk by then. */
 export type ChatEvent =
@@ -77,8 +79,8 @@ export interface ChatTab {
   readonly clock: Clock;
   /** Something was stored of the chat. */
   moved(): void;
-  /** Have the leader fetch what is missing; false if it cannot be had now. */
-  fetch(asked: Asked): Promise<boolean>;
+  /** Have the leader ask the relay; null if there will be no answer. */
+  ask(wish: Wish): Promise<Answer | null>;
   /** Whether messages can go up now. */
   isOpen(): boolean;
 }
@@ -96,6 +98,8 @@ export class Chat {
   pending = 0;
   /** @internal Who is told that something was read. */
   readonly watchers = new Observers<ChatRow>();
+  /** @internal Get it from `room.members`. */
+  readonly members = new Members(this);
   private readonly observers = new Observers<ChatEvent>();
   private readonly held = new Map<number, WeakRef<Message>>();
 
@@ -133,7 +137,7 @@ export class Chat {
       sentAt: Date.now(),
       ttlMs: checkedTtl(ttlMs),
     };
-    if (ttlMs === 0 && !this.tab.isOpen()) throw offline("what is to go now or never");
+    if (ttlMs === 0 && !this.isOpen) throw offline("what is to go now or never");
     return this.handle(await this.act((work) => acts.write(work, draft)));
   }
 
@@ -188,7 +192,8 @@ export class Chat {
         this.check();
         return { messages: rows.map((row) => this.handle(row)), gaps: missing };
       }
-      goesOn = await this.tab.fetch({ low: wanted.low, high: wanted.high, newest });
+      const answer = await this.ask({ kind: "fetch", low: wanted.low, high: wanted.high, newest });
+      goesOn = answer !== null;
     }
   }
 
@@ -216,6 +221,16 @@ export class Chat {
     return this.row.seq > 0 || this.pending > 0 || this.row.gaps.length > 0;
   }
 
+  /** @internal Whether the relay can be asked, and messages go up. */
+  get isOpen(): boolean {
+    return this.tab.isOpen();
+  }
+
+  /** @internal */
+  ask(wish: Wish): Promise<Answer | null> {
+    return this.tab.ask(wish);
+  }
+
   /** @internal */
   get clock(): Clock {
     return this.tab.clock;
@@ -226,6 +241,7 @@ export class Chat {
     this.isClosed = true;
     this.observers.clear();
     this.watchers.clear();
+    this.members.end();
     this.changes.wake();
   }
 
@@ -270,12 +286,12 @@ export class Chat {
     if (since < 0) return; // the first look
     if (now.rollbacks > before.rollbacks) {
       const reason =
-        "This store was copied or put back: the relay knows more of its messages. What was not " +
-        "decided is sent again, under its old ids.";
+        "This store was copied or put back. What was not decided is sent again, under its old ids.";
       emit({ type: "StoreRolledBack", reason });
     }
     if (!isAlike(now.receipts, before.receipts)) emit({ type: "ReceiptsChanged" });
     for (const row of rows) this.showMessage(row, since);
+    if (!isAlike(now.members, before.members)) this.members.show(before.members, now.members);
     if (!isAlike(now.gaps, before.gaps)) emit({ type: "GapsChanged", gaps: now.gaps });
     for (const { low, high } of newlyLost(now.gaps, before.gaps)) {
       emit({ type: "MessagesLost", low, high });
@@ -284,7 +300,7 @@ export class Chat {
     if (at > since) {
       const error = new HistoryReplaced(
         `The relay's chat of this room has another history: it was put back, most likely. ${resent} ` +
-          `messages of ours are sent again. ${kept} others are kept here alone, and marked.`,
+          `messages of ours are sent again. ${kept} others are kept on this device alone, and marked.`,
       );
       emit({ type: "MessagesReplaced", resent, kept, error });
     }
@@ -292,7 +308,6 @@ export class Chat {
   }
 
   private showMessage(row: MessageRow, since: number): void {
-    if (!this.held.has(row.row) && this.observers.isEmpty) return;
     const message = this.handle(row);
     const isNew = row.added > since;
     this.observers.emit({ type: isNew ? "MessageAdded" : "MessageChanged", message });
@@ -337,7 +352,8 @@ export class Chat {
     });
   }
 
-  private check(): void {
+  /** @internal */
+  check(): void {
     if (this.isClosed) throw closed("room");
   }
 }
@@ -378,7 +394,7 @@ function checkedBody(body: string): string {
   if (typeof body !== "string" || !body.isWellFormed()) {
     throw new BadMessage(`A message's body is text without half surrogate pairs. ${UNTOUCHED}`);
   }
-  const size = new TextEncoder().encode(body).length;
+  const size = sizeOf(body);
   if (size > limits.MAX_BODY_BYTES) {
     throw new TooLarge(
       `This body has ${size} bytes; a message has at most ${limits.MAX_BODY_BYTES}. ${UNTOUCHED} Put ` +

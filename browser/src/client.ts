@@ -15,18 +15,17 @@ import { BadArgument, closed } from "./errors.js";
 import { Observers, type Unsubscribe } from "./events.js";
 import { Leader } from "./leader.js";
 import * as limits from "./limits.js";
-import type { Asked } from "./protocol/chatSync.js";
 import { isRoomName } from "./protocol/frames.js";
+import type { Answer } from "./protocol/requests.js";
 import { Replica } from "./replica.js";
 import { Room } from "./room.js";
 import { NOT_JOINED, type RoomStanding } from "./roomSync.js";
 import { Database } from "./storage/database.js";
 import { Documents } from "./storage/documents.js";
-import { Hints, type Hint } from "./tabs/hints.js";
+import { Hints, type Hint, type Wish } from "./tabs/hints.js";
 import { Locks } from "./tabs/locks.js";
 
 const LOOK_EVERY_MS = 2_000;
-const ASK_TIMEOUT_MS = limits.FETCH_TIMEOUT_MS + 2_000;
 const OTHER_TAB = Symbol();
 
 export interface Options {
@@ -49,9 +48,7 @@ export async function open(options: Options): Promise<Client> {
   }
   const relay = options.relay?.replace(/\/+$/, "");
   if (relay !== undefined && !/^wss?:\/\/[^/]/.test(relay)) {
-    throw new BadArgument(
-      `A relay's address begins with ws:// or wss://; "${relay}" does not. Nothing was opened.`,
-    );
+    throw new BadArgument("A relay's address begins with ws:// or wss://. Nothing was opened.");
   }
   const store = `collab:${options.name}`;
   const locks = new Locks(store);
@@ -72,11 +69,14 @@ export class Client {
   private readonly hints: Hints;
   /** @internal */
   readonly clock = new Clock();
-  private readonly asks = new Map<string, (isHere: boolean) => void>();
+  private readonly asks = new Map<
+    string,
+    { readonly room: string; readonly resolve: (answer: Answer | null) => void }
+  >();
   private readonly observers = new Observers<ConnectionStatus>();
-  private readonly held = new Map<string, Promise<Held>>();
+  private readonly opening = new Map<string, Promise<Held>>();
+  private readonly held = new Map<string, Held>(); // also while it still reads from the store
   private readonly rooms = new Map<string, Promise<Room>>();
-  private readonly releases = new Map<string, () => void>();
   private readonly timer: ReturnType<typeof setInterval>;
   private readonly ended = new AbortController();
   private standings: Readonly<Record<string, RoomStanding>> = {};
@@ -135,12 +135,7 @@ export class Client {
         "A room's name is 1 to 255 bytes of text without control characters. Nothing was opened.",
       );
     }
-    const known = this.rooms.get(name);
-    if (known !== undefined) return known;
-    const opening = this.openRoom(name);
-    this.rooms.set(name, opening);
-    opening.catch(() => this.rooms.delete(name));
-    return opening;
+    return once(this.rooms, name, () => this.openRoom(name));
   }
 
   /** The names of all rooms of this device. */
@@ -199,8 +194,8 @@ export class Client {
 
   private async openRoom(name: string): Promise<Room> {
     const { replica, chat } = await this.hold(name);
-    this.releases.set(name, await this.locks.open(name));
-    const room = new Room(name, replica, chat, this);
+    const release = await this.locks.open(name);
+    const room = new Room(name, replica, chat, this, release);
     this.tell({ type: "rooms" });
     return room;
   }
@@ -211,38 +206,31 @@ export class Client {
   }
 
   /** @internal */
-  async closed(name: string): Promise<void> {
+  closed(name: string): void {
     this.rooms.delete(name);
-    this.releases.get(name)?.();
-    this.releases.delete(name);
-    const held = await this.held.get(name);
-    if (held !== undefined) this.goneFrom(held.replica, name);
+    this.giveUp((room) => room === name);
+    this.goneFrom(name);
     this.letGo(name);
     this.tell({ type: "rooms" });
   }
 
   /** @internal A room in this tab, opened if need be; call `letGo` when it is not needed. */
   async hold(name: string): Promise<Held> {
-    let opening = this.held.get(name);
-    if (opening === undefined) {
-      opening = this.openReplica(name);
-      this.held.set(name, opening);
-      opening.catch(() => this.held.delete(name));
-    }
-    const held = await opening;
+    const held = await once(this.opening, name, () => this.openReplica(name));
     held.users += 1;
     return held;
   }
 
   /** @internal */
   letGo(name: string): void {
-    void this.held.get(name)?.then((held) => {
-      held.users -= 1;
-      if (held.users > 0) return;
-      this.held.delete(name);
-      held.replica.end();
-      held.chat.end();
-    });
+    const held = this.held.get(name);
+    if (held === undefined) return;
+    held.users -= 1;
+    if (held.users > 0) return;
+    this.opening.delete(name);
+    this.held.delete(name);
+    held.replica.end();
+    held.chat.end();
   }
 
   private async openReplica(name: string): Promise<Held> {
@@ -251,9 +239,11 @@ export class Client {
     const chat = new Chat(this.database, stored.chat, {
       clock: this.clock,
       moved: () => this.hints.post({ type: "chat", room: stored.room.id }),
-      fetch: (asked) => this.fetch(name, asked),
+      ask: (wish) => this.ask(name, wish, wish.kind === "fetch" ? limits.FETCH_TIMEOUT_MS : undefined),
       isOpen: () => this.standing(name).isChatOpen,
     });
+    const held: Held = { replica, chat, users: 0 };
+    this.held.set(name, held);
     await Promise.all([replica.catchUp(), chat.begin()]);
     chat.watchers.add(() => replica.changes.wake());
     replica.onMoved = () => this.hints.post({ type: "moved", room: replica.row.id });
@@ -266,7 +256,7 @@ export class Client {
         this.tell({ type: "presence", room: name, data, up: true });
       },
     );
-    return { replica, chat, users: 0 };
+    return held;
   }
 
   // The other tabs
@@ -282,18 +272,18 @@ export class Client {
   private take(hint: Hint, isOwn = false): void {
     switch (hint.type) {
       case "moved":
-        void this.eachHeld(hint.room, (held) => held.replica.catchUp());
-        break;
       case "chat":
-        void this.eachHeld(hint.room, (held) => held.chat.catchUp());
+        for (const held of this.held.values()) {
+          if (held.replica.row.id === hint.room) catchUp(held);
+        }
         break;
-      case "fetch":
-        void this.leader?.fetch(hint.room, hint.asked).then((isHere) => {
-          this.hints.post({ type: "fetched", ask: hint.ask, isHere });
+      case "wish":
+        void this.leader?.ask(hint.room, hint.wish).then((answer) => {
+          this.hints.post({ type: "granted", ask: hint.ask, answer });
         });
         break;
-      case "fetched":
-        this.asks.get(hint.ask)?.(hint.isHere);
+      case "granted":
+        this.asks.get(hint.ask)?.resolve(hint.answer);
         break;
       case "ask":
         this.leader?.tellStatus();
@@ -302,11 +292,11 @@ export class Client {
         void this.leader?.look();
         break;
       case "presence":
-        if (!isOwn) void this.takePresence(hint.room, hint.data);
+        if (!isOwn) this.takePresence(hint.room, hint.data);
         if (hint.up) this.leader?.sendPresence(hint.room, hint.data);
         break;
       case "announce":
-        void this.announce(hint.room);
+        this.announce(hint.room);
         break;
       case "act":
         this.carryOut(hint.act);
@@ -338,42 +328,34 @@ export class Client {
     const isNew = JSON.stringify(connection) !== JSON.stringify(this.told);
     this.told = connection;
     this.standings = rooms;
+    this.giveUp((room) => !this.standing(room).isChatOpen);
     this.isOffline = connection.state === "suspended";
-    for (const opening of this.rooms.values()) {
-      void opening.then((room) => room.changed()).catch(() => undefined);
-    }
+    for (const held of this.held.values()) held.replica.changes.wake();
     if (isNew) this.observers.emit(connection);
   }
 
-  private async eachHeld(room: number, act: (held: Held) => Promise<void>): Promise<void> {
-    for (const opening of this.held.values()) {
-      const held = await opening.catch(() => null);
-      if (held?.replica.row.id === room) await act(held).catch(() => undefined); // or the next look
-    }
-  }
-
-  /** Have the leader fetch messages, within a bounded time. */
-  private async fetch(room: string, asked: Asked): Promise<boolean> {
-    if (this.leader !== null) return this.leader.fetch(room, asked);
-    if (!this.standing(room).isChatOpen) return false;
+  /** Have the leader ask the relay; null: there will be no answer. */
+  private async ask(room: string, wish: Wish, timeoutMs?: number): Promise<Answer | null> {
     const ask = hex(randomBytes(16));
-    const isHere = await new Promise<boolean>((resolve) => {
-      this.asks.set(ask, resolve);
-      setTimeout(resolve, ASK_TIMEOUT_MS, false);
-      this.hints.post({ type: "fetch", room, ask, asked });
+    const answer = await new Promise<Answer | null>((resolve) => {
+      this.asks.set(ask, { room, resolve });
+      if (timeoutMs !== undefined) setTimeout(resolve, timeoutMs, null);
+      if (this.leader === null) this.hints.post({ type: "wish", room, ask, wish });
+      else void this.leader.ask(room, wish).then(resolve);
     });
     this.asks.delete(ask);
-    return isHere;
+    return answer;
+  }
+
+  /** Whoever waits for an answer in a room in which none can come waits no more. */
+  private giveUp(isOver: (room: string) => boolean): void {
+    for (const { room, resolve } of this.asks.values()) if (isOver(room)) resolve(null);
   }
 
   /** Hints may be lost; so everybody looks by itself now and then. */
   private look(): void {
     if (this.isClosed) return;
-    for (const opening of this.held.values()) {
-      void opening
-        .then((held) => Promise.all([held.replica.catchUp(), held.chat.catchUp()]))
-        .catch(() => undefined);
-    }
+    for (const held of this.held.values()) catchUp(held);
     void this.leader?.look();
   }
 
@@ -389,34 +371,47 @@ export class Client {
 
   // Presence
 
-  private async takePresence(name: string, data: Uint8Array): Promise<void> {
-    const held = await this.held.get(name)?.catch(() => null);
+  private takePresence(name: string, data: Uint8Array): void {
+    const held = this.held.get(name);
     if (held) applyAwarenessUpdate(held.replica.awareness, data, OTHER_TAB);
   }
 
   /** Say who is here, with a clock above the last one: the relay has just begun to listen. */
-  private async announce(name: string): Promise<void> {
-    const held = await this.held.get(name)?.catch(() => null);
-    const awareness = held?.replica.awareness;
+  private announce(name: string): void {
+    const awareness = this.held.get(name)?.replica.awareness;
     const state = awareness?.getLocalState();
     if (state) awareness?.setLocalState(state);
   }
 
-  private goneFrom(replica: Replica, name: string): void {
-    const { awareness } = replica;
-    if (awareness.getLocalState() === null) return;
-    removeAwarenessStates(awareness, [awareness.clientID], OTHER_TAB);
-    const data = encodeAwarenessUpdate(awareness, [awareness.clientID]);
+  private goneFrom(name: string): void {
+    const awareness = this.held.get(name)?.replica.awareness;
+    if (!awareness?.getLocalState()) return;
+    const ours = [awareness.clientID];
+    removeAwarenessStates(awareness, ours, OTHER_TAB);
+    const data = encodeAwarenessUpdate(awareness, ours);
     this.tell({ type: "presence", room: name, data, up: true });
   }
 
   private sayGoodbye(): void {
-    for (const [name, opening] of this.held) {
-      void opening.then((held) => this.goneFrom(held.replica, name)).catch(() => undefined);
-    }
+    for (const name of this.held.keys()) this.goneFrom(name);
   }
 
   private check(): void {
     if (this.isClosed) throw closed("client");
   }
+}
+
+/** What \`make\` gives for this name; it is made once, unless that failed. */
+function once<T>(made: Map<string, Promise<T>>, name: string, make: () => Promise<T>): Promise<T> {
+  const known = made.get(name);
+  if (known !== undefined) return known;
+  const making = make();
+  made.set(name, making);
+  making.catch(() => made.delete(name));
+  return making;
+}
+
+/** Read what other tabs stored of a room; if that fails, the next look does. */
+function catchUp({ replica, chat }: Held): void {
+  void Promise.all([replica.catchUp(), chat.catchUp()]).catch(() => undefined);
 }

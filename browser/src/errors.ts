@@ -93,8 +93,17 @@ export function closed(what: "client" | "room" | "store"): Closed {
 
 export function unavailable(why: string): StorageUnavailable {
   return new StorageUnavailable(
-    `Nothing can be kept on this device: ${why}. Nothing was opened, so nothing is lost. Use https ` +
-      `or localhost, allow storage for this site, and no private window.`,
+    `Nothing can be kept on this device: ${why}. Nothing was opened. Use https or localhost, allow ` +
+      `storage for this site, and open no private window.`,
+  );
+}
+
+/** `what` was sent, and its answer did not come. */
+export function lost(what: string, isClosed: boolean): Closed | OfflineError {
+  const why = isClosed ? "The room was closed" : "The connection to the relay was lost";
+  return new (isClosed ? Closed : OfflineError)(
+    `${why} before ${what} was answered. Whether it was done is not known. Ask again if that does ` +
+      `no harm.`,
   );
 }
 

@@ -11,10 +11,6 @@ export class Observers<E> {
     return () => this.callbacks.delete(callback);
   }
 
-  get isEmpty(): boolean {
-    return this.callbacks.size === 0;
-  }
-
   /** Tell everybody. One that throws is reported and keeps the others from nothing. */
   emit(event: E): void {
     for (const callback of [...this.callbacks]) {

@@ -5,11 +5,11 @@ import type { Chat } from "./chat.js";
 import type { Clock } from "./clock.js";
 import { Connection, type Shell, type Token } from "./connection.js";
 import { again } from "./events.js";
-import type { Asked } from "./protocol/chatSync.js";
+import type { Answer } from "./protocol/requests.js";
 import type { Replica } from "./replica.js";
 import { RoomSync, type Leader as RoomLeader, type RoomStanding } from "./roomSync.js";
 import type { Database } from "./storage/database.js";
-import type { Hint } from "./tabs/hints.js";
+import type { Hint, Wish } from "./tabs/hints.js";
 
 /** What the leader needs of its tab. */
 export interface Tab {
@@ -80,9 +80,9 @@ export class Leader implements RoomLeader, Shell {
     this.rooms.get(name)?.sendPresence(data);
   }
 
-  /** Some tab wants a page of a room's messages; false if it cannot be had now. */
-  async fetch(name: string, asked: Asked): Promise<boolean> {
-    return (await this.rooms.get(name)?.chat.fetch(asked)) ?? false;
+  /** Some tab asks the relay; null if there will be no answer. */
+  async ask(name: string, wish: Wish): Promise<Answer | null> {
+    return (await this.rooms.get(name)?.chat.ask(wish)) ?? null;
   }
 
   // For the rooms
@@ -115,19 +115,17 @@ export class Leader implements RoomLeader, Shell {
   // The device
 
   async greet(): Promise<{ device: Uint8Array; connection: number }> {
-    return this.tab.database.write(["device"], async (tables) => {
-      const known = await tables.device.get("device");
+    return this.tab.database.write(["device"], async ({ device }) => {
+      const known = await device.get("device");
       const id = known?.id ?? randomBytes(16);
       // Never below the clock: a store put back from yesterday would be fenced by its own past.
       const connection = Math.max((known?.connection ?? 0) + 1, Date.now());
-      await tables.device.put({ id, connection }, "device");
+      await device.put({ id, connection }, "device");
       return { device: id, connection };
     });
   }
 
   async renewDevice(): Promise<void> {
-    await this.tab.database.write(["device"], async (tables) => {
-      await tables.device.put({ id: randomBytes(16), connection: Date.now() }, "device");
-    });
+    await this.tab.database.write(["device"], ({ device }) => device.delete("device"));
   }
 }

@@ -72,8 +72,7 @@ export class Link {
         socket.onclose = (event) => reject(lost(event));
         socket.onmessage = (event) => {
           try {
-            const frame = decode(bytesOf(event.data));
-            if (frame !== null) this.take(frame);
+            this.take(decode(bytesOf(event.data)));
           } catch (error) {
             if (error instanceof BadFrame) this.fail(error);
             else reject(error);
@@ -213,8 +212,14 @@ export class Link {
       case "messages":
       case "page":
       case "receipts":
+      case "members":
+      case "changed":
         this.channels.get(frame.channel)?.chat.receive(frame);
         break;
+      case "answer":
+      case "verdicts":
+      case "broadcast":
+        break; // nothing here asks for them
       default:
         throw new BadFrame(`${frame.kind} is not allowed now`);
     }

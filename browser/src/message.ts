@@ -6,6 +6,8 @@ import { unpackMap } from "./protocol/codec.js";
 import { isInLog, PATH, type MessageState, type Receipt } from "./protocol/messages.js";
 import { hasSeq, type MessageRow } from "./storage/chatRows.js";
 
+const KEPT = "It is kept on this device with its body.";
+
 /** What a message needs of its chat. */
 export interface MessageChat {
   readonly changes: Changes;
@@ -114,18 +116,16 @@ export class Message {
     if (state === goal || (wanted >= 0 && at > wanted)) return true;
     if (state === "rejected") {
       throw new Rejected(
-        `The relay refused this message for good: ${reason || code}. It is kept on this device with ` +
-          `its body: mend it, and send it anew.`,
+        `The relay refused this message for good: ${reason || code}. ${KEPT}`,
         code,
       );
     }
     if (isInLog(state) && wanted < 0) {
-      throw new WrongState(`This message is ${state}: the relay has it. It will not become ${goal}.`);
+      throw new WrongState(`This message is ${state}. It will not become ${goal}: the relay has it.`);
     }
     if (at < 0) {
       throw new NotSent(
-        `This message is ${state}, so it will not become ${goal} by itself. It is kept on this ` +
-          `device with its body.`,
+        `This message is ${state}. It will not become ${goal} by itself. ${KEPT}`,
         state,
       );
     }

@@ -16,9 +16,8 @@ export async function probe(base: string, signal: AbortSignal): Promise<Answer> 
       redirect: "manual",
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
     });
-    const body: unknown = response.ok ? await response.json().catch(() => null) : null;
-    const echoed = typeof body === "object" && body !== null && "nonce" in body ? body.nonce : null;
-    return echoed === nonce ? "relay" : "somebody else";
+    const body = (await response.json().catch(() => null)) as { readonly nonce?: unknown } | null;
+    return response.ok && body?.nonce === nonce ? "relay" : "somebody else";
   } catch {
     return "nobody"; // or an answer that this page may not read, which says as little
   }

@@ -20,7 +20,8 @@ import type { Batch, Documents } from "./storage/documents.js";
 
 const STORED = Symbol();
 const REMOTE = Symbol();
-const RETRY_PAUSES_MS = [100, 200, 500, 1_000, 2_000];
+const RETRY_BASE_MS = 100;
+const RETRY_CAP_MS = 2_000;
 
 interface Waiting {
   readonly row: { readonly local: boolean; readonly data: Uint8Array } | null;
@@ -174,13 +175,13 @@ export class Replica {
       const batch = this.queue;
       this.queue = [];
       try {
-        await this.documents.append([batchOf(this.row.id, batch)]);
+        await this.documents.append(batchOf(this.row.id, batch));
       } catch (error) {
         this.queue = [...batch, ...this.queue];
         this.error = error as CollabError;
         this.changes.wake();
         if (error instanceof Closed) break;
-        const pause = RETRY_PAUSES_MS[Math.min(failures, RETRY_PAUSES_MS.length - 1)];
+        const pause = Math.min(RETRY_CAP_MS, RETRY_BASE_MS * 2 ** failures);
         failures += 1;
         await new Promise((resolve) => setTimeout(resolve, pause));
         continue;

@@ -6,6 +6,7 @@ import type { Awareness } from "y-protocols/awareness";
 import type { Chat } from "./chat.js";
 import { closed, CollabError, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
 import { Observers, until, type Unsubscribe } from "./events.js";
+import type { Members } from "./members.js";
 import type { Gaps } from "./protocol/gaps.js";
 import type { Replica } from "./replica.js";
 import type { RoomStanding } from "./roomSync.js";
@@ -26,7 +27,7 @@ export interface Status {
 
 export interface RoomOwner {
   standing(name: string): RoomStanding;
-  closed(name: string): Promise<void>;
+  closed(name: string): void;
 }
 
 export class Room {
@@ -40,6 +41,7 @@ export class Room {
     /** The messages. */
     readonly chat: Chat,
     private readonly owner: RoomOwner,
+    private readonly release: () => void,
   ) {
     void this.watch();
   }
@@ -47,6 +49,11 @@ export class Room {
   /** The document; every binding made for Yjs works with it. */
   get doc(): Y.Doc {
     return this.replica.doc;
+  }
+
+  /** Who belongs to the room, and with which role. */
+  get members(): Members {
+    return this.chat.members;
   }
 
   /** Who is here, as y-protocols has it. */
@@ -111,12 +118,8 @@ export class Room {
     await this.replica.waitSaved();
     this.isClosed = true;
     this.observers.clear();
-    await this.owner.closed(this.name);
-  }
-
-  /** @internal The leader told something new. */
-  changed(): void {
-    this.replica.changes.wake();
+    this.release();
+    this.owner.closed(this.name);
   }
 
   private async watch(): Promise<void> {

@@ -5,13 +5,15 @@
 
 import { BadFrame, Closed, CollabError } from "./errors.js";
 import type { Chat } from "./chat.js";
-import * as limits from "./limits.js";
-import { ChatSync, type Asked, type ChatFrame } from "./protocol/chatSync.js";
+import { ChatSync, type ChatFrame } from "./protocol/chatSync.js";
 import type { Frame } from "./protocol/frames.js";
 import { checkOutcome, isForNow, unpackOutcomes, unpackReceipts, uuid } from "./protocol/messages.js";
+import { unpackMembers } from "./protocol/members.js";
+import { Requests, type Answer } from "./protocol/requests.js";
 import { isEqual } from "./bytes.js";
 import type { ChatTransaction } from "./storage/chatRows.js";
 import * as messages from "./storage/messages.js";
+import type { Wish } from "./tabs/hints.js";
 
 const TRY_AGAIN_MS = 1_000;
 const LOOK_AGAIN_MS = 60_000;
@@ -38,7 +40,7 @@ export class RoomChat {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private seen = -1; // the last change that a step has seen
   private readonly unwatch: () => void;
-  private readonly pages = new Map<number, (isHere: boolean) => void>();
+  private readonly requests = new Requests();
 
   constructor(
     private readonly chat: Chat,
@@ -63,7 +65,7 @@ export class RoomChat {
 
   joined(channel: number, generation: Uint8Array): void {
     this.detach();
-    this.machine = new ChatSync(channel, generation, this.chat.row);
+    this.machine = new ChatSync(channel, generation, this.chat.row, this.requests);
     this.moved();
   }
 
@@ -71,7 +73,7 @@ export class RoomChat {
   detach(): void {
     this.machine = null;
     this.frames = [];
-    for (const done of this.pages.values()) done(false);
+    this.requests.detach();
   }
 
   end(): void {
@@ -91,19 +93,17 @@ export class RoomChat {
     return this.isRunning ? null : (this.machine?.nextFrame(this.chat.clock.now()) ?? null);
   }
 
-  /** Ask the relay for what is missing; false if it cannot be had now. */
-  async fetch(asked: Asked): Promise<boolean> {
+  /** Ask the relay; null: it cannot be asked now, or the joining ended before it answered. */
+  async ask(wish: Wish): Promise<Answer | null> {
     const { machine } = this;
-    if (machine === null || !this.isOpen || asked.high > this.chat.row.seq) return false;
-    const request = machine.ask(asked);
+    if (machine === null || !this.isOpen) return null;
+    if (wish.kind === "fetch" && wish.high > this.chat.row.seq) return null;
+    const { channel } = machine;
+    const answer = this.requests.ask((request) =>
+      wish.kind === "fetch" ? machine.fetch(request, wish) : { ...wish, channel, request },
+    );
     this.uplink.wake();
-    const isHere = await new Promise<boolean>((resolve) => {
-      this.pages.set(request, resolve);
-      setTimeout(resolve, limits.FETCH_TIMEOUT_MS, false);
-    });
-    this.pages.delete(request);
-    machine.giveUp(request);
-    return isHere;
+    return answer;
   }
 
   /** There is something to be done: a frame, more in the store, or a time has come. */
@@ -134,10 +134,10 @@ export class RoomChat {
   }
 
   private async step(machine: ChatSync | null, frames: readonly ChatFrame[]): Promise<void> {
-    const filled: number[] = [];
+    const answers: [request: number, answer: Answer][] = [];
     const stored = await this.chat.change(async (work) => {
       for (const frame of frames) {
-        if (machine !== null) await this.take(machine, frame, work, filled);
+        if (machine !== null) await this.take(machine, frame, work, answers);
       }
       await messages.expire(work);
       if (machine?.phase === "open") await messages.bindNext(work);
@@ -147,7 +147,7 @@ export class RoomChat {
     });
     this.seen = stored.chat.version;
     machine?.stands(stored.chat, stored.result.slots);
-    for (const request of filled) this.pages.get(request)?.(true);
+    for (const [request, answer] of answers) this.requests.answered(request, answer);
     clearTimeout(this.timer);
     if (this.isOver) return;
     const now = this.chat.clock.now();
@@ -173,9 +173,12 @@ export class RoomChat {
     machine: ChatSync,
     frame: ChatFrame,
     work: ChatTransaction,
-    filled: number[],
+    answers: [request: number, answer: Answer][],
   ): Promise<void> {
     const { now } = work;
+    if (!machine.isPlaced && ["receipts", "members", "changed"].includes(frame.kind)) {
+      throw new BadFrame(`${frame.kind} before ENTERED`);
+    }
     const isOurLane = isEqual(machine.standing.laneEpoch, work.chat.laneEpoch);
     switch (frame.kind) {
       case "entered": {
@@ -212,11 +215,10 @@ export class RoomChat {
         const page = machine.page(frame);
         if (page === null) return;
         await messages.fill(work, page.run, page.low, page.high, frame.oldest);
-        filled.push(frame.request);
+        answers.push([frame.request, { code: "done", reason: "" }]);
         break;
       }
       case "receipts": {
-        if (!machine.isPlaced) throw new BadFrame("receipts before ENTERED");
         const receipts = unpackReceipts(frame.data);
         const mine = receipts.find((one) => one.user === machine.user)?.readUpto ?? 0;
         machine.heard(mine);
@@ -224,6 +226,12 @@ export class RoomChat {
         await messages.takeReceipts(work, others, mine);
         break;
       }
+      case "members":
+        messages.takeMembers(work, unpackMembers(frame.data), frame.whole);
+        break;
+      case "changed":
+        answers.push([frame.request, frame]);
+        break;
     }
   }
 

@@ -46,6 +46,7 @@ export interface Leader {
 }
 
 const RELAY = Symbol();
+const KEPT = "Everything here is kept on this device, and nothing is sent.";
 
 export type DocumentFrame = FrameOf<
   | "joined"
@@ -218,12 +219,10 @@ export class RoomSync implements Shell, Uplink {
   }
 
   replaced(isDeleted: boolean): void {
-    const what = isDeleted
-      ? `The room "${this.name}" that is on this device was deleted at the relay.`
-      : `The relay's room "${this.name}" has another history than the one on this device.`;
+    const how = isDeleted ? "was deleted" : "has another history";
     this.error = new RoomReplaced(
-      `${what} Everything here is kept and saved; nothing is sent or received. Copy what you need ` +
-        `into a room of another name, then give this one up: client.forget(name).`,
+      `The relay's room "${this.name}" ${how}. ${KEPT} Copy what you need into a room of another ` +
+        `name, then client.forget(name).`,
     );
     this.chat.detach();
     this.alone();
@@ -267,8 +266,7 @@ export class RoomSync implements Shell, Uplink {
     }
     this.machine.detach();
     this.error = new Rejected(
-      `The relay does not open this room: ${frame.reason} (${frame.code}). Everything here is ` +
-        `kept on this device and edits are saved; nothing is sent.`,
+      `The relay does not open this room: ${frame.reason} (${frame.code}). ${KEPT}`,
       frame.code,
       isTransient(frame.code),
     );

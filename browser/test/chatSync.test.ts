@@ -8,6 +8,7 @@ import { ChatSync, type Slot, type Standing } from "../src/protocol/chatSync.js"
 import { packRows } from "../src/protocol/codec.js";
 import type { Frame, FrameOf } from "../src/protocol/frames.js";
 import { idBytes } from "../src/protocol/messages.js";
+import { Requests } from "../src/protocol/requests.js";
 import { EMPTY, id, logged } from "./store.js";
 
 const RUN = new Uint8Array(16).fill(7);
@@ -31,7 +32,7 @@ function entered(more: Partial<FrameOf<"entered">> = {}): FrameOf<"entered"> {
 
 /** A machine that is entered, with these slots and this mark on its disk. */
 function open(slots: Slot[], standing: Partial<Standing> = {}): ChatSync {
-  const chat = new ChatSync(3, RUN, STANDING);
+  const chat = new ChatSync(3, RUN, STANDING, new Requests());
   const stored = { ...STANDING, bound: slots.at(-1)?.slot ?? 0, ...standing };
   chat.stands(stored, []);
   chat.nextFrame(0);
@@ -59,10 +60,11 @@ function data(...seqs: number[]): Uint8Array {
 }
 
 test("before ENTERED nothing goes up but ENTER, once, with the lane and the mark of the disk", () => {
-  const chat = new ChatSync(3, RUN, STANDING);
+  const requests = new Requests();
+  const chat = new ChatSync(3, RUN, STANDING, requests);
   const standing = { ...STANDING, bound: 4, generation: RUN, seq: 9 };
   chat.stands(standing, [slot(4)]);
-  chat.ask({ low: 1, high: 2, newest: true });
+  void requests.ask((request) => chat.fetch(request, { low: 1, high: 2, newest: true }));
   assert.deepEqual(chat.nextFrame(0), {
     kind: "enter", channel: 3, laneEpoch: STANDING.laneEpoch, laneSeq: 4, generation: RUN, seq: 9,
   });
@@ -163,20 +165,27 @@ test("a page is of what was asked for, and brings this device on", () => {
     chat.page({
       kind: "page", channel: 3, request, after, upto: after + seqs.length, oldest, data: data(...seqs),
     });
-  const newest = chat.ask({ low: 10, high: 20, newest: true });
-  const oldest = chat.ask({ low: 10, high: 20, newest: false });
-  const fetches = [chat.nextFrame(0), chat.nextFrame(0)];
-  assert.deepEqual(fetches[0], {
+  const newest = 7;
+  const oldest = 8;
+  const ask = (request: number): Frame =>
+    chat.fetch(request, { low: 10, high: 20, newest: request === newest });
+  assert.deepEqual(ask(newest), {
     kind: "fetch", channel: 3, request: newest, after: 9, before: 21, newest: true,
   });
-  assert.throws(() => page(newest, 17, 1, 18, 19), BadFrame); // not from the end that was asked for
-  assert.throws(() => page(newest, 18, 1, 19, 20, 21), BadFrame);
-  assert.throws(() => page(newest, 20, 1), BadFrame);
-  assert.throws(() => page(oldest, 10, 1, 11), BadFrame);
+  for (const [request, after, ...seqs] of [
+    [newest, 17, 18, 19], // not from the end that was asked for
+    [newest, 18, 19, 20, 21],
+    [newest, 20],
+    [oldest, 10, 11],
+  ] as const) {
+    ask(request);
+    assert.throws(() => page(request, after, 1, ...seqs), BadFrame);
+  }
+  ask(newest);
+  ask(oldest);
   const found = page(newest, 17, 1, 18, 19, 20);
   assert.deepEqual([found?.low, found?.high, found?.run.length], [18, 20, 3]);
   assert.deepEqual(page(oldest, 20, 21), { run: [], low: 21, high: 20 }); // nothing is left of it
-  chat.giveUp(newest);
   assert.equal(page(newest, 17, 1, 18, 19, 20), null);
 });
 
@@ -185,7 +194,7 @@ test("a history whose ends do not fit is none", () => {
     { oldest: 0 }, { head: 3, after: 2 }, { head: 3, oldest: 5, after: 3 }, { head: 9, after: 10, oldest: 1 },
     { head: 9, after: 3, oldest: 5 },
   ]) {
-    const chat = new ChatSync(3, RUN, { ...STANDING, seq: 3 });
+    const chat = new ChatSync(3, RUN, { ...STANDING, seq: 3 }, new Requests());
     chat.nextFrame(0);
     assert.throws(() => chat.checkEntered(entered({ after: 3, head: 3, ...wrong })), BadFrame);
   }

@@ -7,11 +7,8 @@ import { fromHex } from "../src/bytes.js";
 import type { Kind } from "../src/protocol/frames.js";
 
 export const TEXT = readFileSync(join(process.cwd(), "..", "PROTOCOL.md"), "utf8");
-/** What this package does not speak, and what of that a relay sends to every device. */
-const UNSPOKEN = ["cast", "call", "answer", "change", "changed", "inquire"];
-export const IGNORED = ["members", "verdicts", "broadcast"];
 
-export const ALL_EXAMPLES = [...TEXT.matchAll(/^```hex (\w+)\n([\s\S]*?)\n\n([\s\S]*?)^```$/gm)].map(
+export const EXAMPLES = [...TEXT.matchAll(/^```hex (\w+)\n([\s\S]*?)\n\n([\s\S]*?)^```$/gm)].map(
   ([, name = "", digits = "", written = ""]) => ({
     kind: name.toLowerCase() as Kind,
     data: fromHex(digits.replace(/\s/g, "")),
@@ -22,8 +19,6 @@ export const ALL_EXAMPLES = [...TEXT.matchAll(/^```hex (\w+)\n([\s\S]*?)\n\n([\s
       .map(([field = "", value = ""]) => [camel(field), valueOf(value)] as const),
   }),
 );
-
-export const EXAMPLES = ALL_EXAMPLES.filter(({ kind }) => ![...UNSPOKEN, ...IGNORED].includes(kind));
 
 function camel(name: string): string {
   return name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());

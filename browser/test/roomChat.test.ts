@@ -11,6 +11,7 @@ import { packRows } from "../src/protocol/codec.js";
 import type { Frame, FrameOf } from "../src/protocol/frames.js";
 import { idBytes, uuid, type LoggedMessage } from "../src/protocol/messages.js";
 import { RoomChat } from "../src/roomChat.js";
+import type { Wish } from "../src/tabs/hints.js";
 import { dice } from "./dice.js";
 import { logged, Store } from "./store.js";
 
@@ -367,13 +368,13 @@ test("history fetches what is missing, page by page, and says what it could not 
   for (let seq = 1; seq <= 420; seq += 1) relay.log.push(logged(seq));
   const tab = await store.open();
   const leader = new Leader(tab, relay, store);
-  const fetching: Promise<boolean>[] = [];
-  (tab as unknown as { tab: { fetch: unknown } }).tab.fetch = (asked: never) => {
-    const isHere = leader.chat.fetch(asked);
+  const fetching: Promise<unknown>[] = [];
+  (tab as unknown as { tab: { ask: unknown } }).tab.ask = (wish: Wish) => {
+    const answer = leader.chat.ask(wish);
     leader.up();
     void leader.down(Infinity);
-    fetching.push(isHere);
-    return isHere;
+    fetching.push(answer);
+    return answer;
   };
   await leader.join();
   await leader.untilLevel(tab);

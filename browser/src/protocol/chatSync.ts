@@ -13,12 +13,20 @@ import { BadFrame } from "../errors.js";
 import * as limits from "../limits.js";
 import type { Frame, FrameOf } from "./frames.js";
 import { idBytes, unpackRun, type LoggedMessage } from "./messages.js";
+import type { Requests } from "./requests.js";
 
 const NO_PAUSE = { slot: 0, until: 0, isSkip: false };
 const RENEWAL_WAIT_MS = 100; // before the second lane of one joining; it doubles
 
 export type ChatFrame = FrameOf<
-  "entered" | "outcome" | "expected" | "messages" | "page" | "receipts"
+  | "entered"
+  | "outcome"
+  | "expected"
+  | "messages"
+  | "page"
+  | "receipts"
+  | "members"
+  | "changed"
 >;
 
 /** A message that is bound to a slot, on this disk. Times are running time, in milliseconds. */
@@ -67,17 +75,16 @@ export class ChatSync {
   private stumbledAt = 0;
   private renewals = 0; // lanes begun on this joining
   private enterFrom = 0;
-  private requests = 0;
   private readonly asked = new Map<number, Asked>();
-  private toAsk: number[] = [];
   private told = { delivered: 0, read: 0 };
   private markFrom = 0;
 
   /** `run`: the generation of the connection. `standing` is as it was read last. */
   constructor(
-    private readonly channel: number,
+    readonly channel: number,
     readonly run: Uint8Array,
     public standing: Standing,
+    private readonly requests: Requests,
   ) {}
 
   /** The disk is like this now. */
@@ -158,7 +165,7 @@ export class ChatSync {
   /** The answer to a FETCH: the range that is settled by it; null if nobody waits for it. */
   page(frame: FrameOf<"page">): { run: LoggedMessage[]; low: number; high: number } | null {
     const asked = this.asked.get(frame.request);
-    if (asked === undefined) return null;
+    if (!this.asked.delete(frame.request) || asked === undefined) return null;
     const run = unpackRun(frame.data, frame.after, frame.upto);
     const { low, high } = asked;
     if (run.length === 0) {
@@ -180,17 +187,11 @@ export class ChatSync {
 
   // What goes up
 
-  /** Ask for what is missing; the answer comes with this number. */
-  ask(asked: Asked): number {
-    this.requests += 1;
-    this.asked.set(this.requests, asked);
-    this.toAsk.push(this.requests);
-    return this.requests;
-  }
-
-  /** Nobody waits for this page any more. */
-  giveUp(request: number): void {
-    this.asked.delete(request);
+  /** The FETCH of what is missing. */
+  fetch(request: number, asked: Asked): FrameOf<"fetch"> {
+    const { low, high, newest } = asked;
+    this.asked.set(request, asked);
+    return { kind: "fetch", channel: this.channel, request, after: low - 1, before: high + 1, newest };
   }
 
   /** ENTER, if it is due. */
@@ -202,10 +203,10 @@ export class ChatSync {
     return { kind: "enter", channel: this.channel, laneEpoch, laneSeq: bound, generation, seq };
   }
 
-  /** The next frame of this chat: the outbox first, then history and marks. */
+  /** The next frame of this chat: the outbox first, then what is asked for, and marks. */
   nextFrame(now: number): Frame | null {
     if (this.phase !== "open") return this.nextEnter(now);
-    return this.nextOfLane(now) ?? this.nextFetch() ?? this.nextMark(now);
+    return this.nextOfLane(now) ?? this.requests.next() ?? this.nextMark(now);
   }
 
   /** The running time, after `now`, at which there is something to be sent; Infinity: never. */
@@ -249,17 +250,6 @@ export class ChatSync {
     }
     const ttlMs = expiresAt === null ? null : Math.max(0, expiresAt - now);
     return { kind: "send", channel, laneSeq, messageId, body, meta, sentAt, ttlMs, confirm: false };
-  }
-
-  private nextFetch(): Frame | null {
-    for (let request = this.toAsk.shift(); request !== undefined; request = this.toAsk.shift()) {
-      const asked = this.asked.get(request);
-      if (asked === undefined) continue;
-      const { low, high, newest } = asked;
-      const range = { after: low - 1, before: high + 1, newest };
-      return { kind: "fetch", channel: this.channel, request, ...range };
-    }
-    return null;
   }
 
   private get hasNews(): boolean {

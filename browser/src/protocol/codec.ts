@@ -14,9 +14,6 @@ import { Malformed, pack, unpack } from "./msgpack.js";
 
 const KINDS = Object.keys(SHAPES) as Kind[]; // a kind is one below its tag
 
-/** What a relay tells every device, and this package has no use for: MEMBERS, VERDICTS, BROADCAST. */
-const UNSPOKEN = [35, 37, 38];
-
 /** The bytes of `frame`, of any length; `outgoing` cuts what is too long for one frame. */
 export function encode(frame: Frame): Uint8Array<ArrayBuffer> {
   const { kind, ...values } = frame as Frame & Record<string, unknown>;
@@ -24,15 +21,14 @@ export function encode(frame: Frame): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The frame in `data`, or null for one of those that are not spoken here. Which of them a relay may
- * send, and when, is for `link` to say. Throws {@link BadFrame}.
+ * The frame in `data`. Which of them a relay may send, and when, is for `link` to say. Throws
+ * {@link BadFrame}.
  */
-export function decode(data: Uint8Array, maxBytes: number = limits.MAX_FRAME_BYTES): Frame | null {
+export function decode(data: Uint8Array, maxBytes: number = limits.MAX_FRAME_BYTES): Frame {
   if (data.length > maxBytes) {
     throw new BadFrame(`a frame of ${data.length} bytes`);
   }
   const [tag, ...values] = asArray(unpacked(data));
-  if (UNSPOKEN.includes(tag as number)) return null;
   const kind = KINDS[(tag as number) - 1];
   if (kind === undefined) throw new BadFrame(`a frame with tag ${tag}`);
   return { kind, ...shaped(values, SHAPES[kind], kind) } as Frame;
@@ -118,7 +114,7 @@ export class Reassembly {
     const whole = new Uint8Array(entry.total);
     entry.pieces.reduce((at, piece) => (whole.set(piece, at), at + piece.length), 0);
     const frame = decode(whole, limits.MAX_PAYLOAD_BYTES);
-    if (frame === null || !IN_PARTS.includes(frame.kind)) throw new BadFrame("a frame of another kind in parts");
+    if (!IN_PARTS.includes(frame.kind)) throw new BadFrame("a frame of another kind in parts");
     return frame;
   }
 

@@ -5,6 +5,7 @@
  * means; this module says what each one looks like. `codec` turns them into bytes and back.
  */
 
+import { sizeOf } from "../bytes.js";
 import * as limits from "../limits.js";
 
 export const SUBPROTOCOL = "collab.v1";
@@ -44,6 +45,7 @@ export interface Values {
   token: string | null;
   reason: string;
   user: string;
+  role: string;
   code: string;
   body: string;
   meta: Uint8Array;
@@ -54,12 +56,13 @@ type Type = keyof Values;
 const TYPES = {
   optionalInt: "ttlMs",
   id: "nonce device relay generation epoch laneEpoch messageId id",
-  bytes: "stateVector update data outcomes",
-  bool: "good confirm newest",
+  bytes: "stateVector update data outcomes payload",
+  bool: "good confirm newest whole",
   room: "room",
   token: "token",
-  reason: "code reason",
+  reason: "code reason service",
   user: "user sender",
+  role: "role",
   body: "body",
   meta: "meta",
 } as const satisfies { readonly [T in Type]?: string };
@@ -98,6 +101,15 @@ export const SHAPES = {
   page: "channel request after upto oldest data",
   mark: "channel deliveredUpto readUpto",
   receipts: "channel data",
+  cast: "channel payload",
+  call: "channel request service payload",
+  answer: "channel request code reason payload",
+  change: "channel request user role",
+  changed: "channel request code reason",
+  members: "channel whole data",
+  inquire: "channel data",
+  verdicts: "channel data",
+  broadcast: "channel sender payload",
 } as const;
 
 type Shapes = typeof SHAPES;
@@ -126,11 +138,9 @@ export type FrameOf<K extends Kind> = K extends Kind
 export type Frame = FrameOf<Kind>;
 
 /** What a relay may send in parts. */
-export const IN_PARTS: readonly Kind[] = ["joined", "updates", "difference", "resync"];
+export const IN_PARTS: readonly Kind[] = ["joined", "updates", "difference", "resync", "answer"];
 
 type Check = (value: unknown) => boolean;
-
-const encoder = new TextEncoder();
 
 const isInt: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
 
@@ -139,10 +149,10 @@ const isBytes =
   (value) =>
     value instanceof Uint8Array && value.length <= most;
 
-const isText =
+export const isText =
   (most: number): Check =>
   (value) =>
-    typeof value === "string" && encoder.encode(value).length <= most;
+    typeof value === "string" && value.isWellFormed() && sizeOf(value) <= most;
 
 const isId: Check = (value) => isBytes()(value) && (value as Uint8Array).length === 16;
 
@@ -154,7 +164,6 @@ const optional =
 /** Whether `value` may name a room: 1–255 bytes of UTF-8, no control characters. */
 export const isRoomName: Check = (value) =>
   isText(limits.MAX_ROOM_NAME_BYTES)(value) &&
-  (value as string).isWellFormed() &&
   /^[^\u0000-\u001f\u007f-\u009f]+$/.test(value as string);
 
 /** The check of each type of field. */
@@ -169,6 +178,7 @@ const CHECKS: { readonly [T in Type]: Check } = {
   token: optional(isText(limits.MAX_TOKEN_BYTES)),
   reason: isText(limits.MAX_REASON_BYTES),
   user: isText(limits.MAX_USER_BYTES),
+  role: isText(limits.MAX_ROLE_BYTES),
   code: isText(limits.MAX_CODE_BYTES),
   body: isText(limits.MAX_BODY_BYTES),
   meta: isBytes(limits.MAX_META_BYTES),

@@ -52,7 +52,7 @@ export function isInLog(state: MessageState): boolean {
 /** `to`, if a message may go there. Throws {@link WrongState}. */
 export function advance(from: MessageState, to: MessageState): MessageState {
   if (EDGES[from].includes(to)) return to;
-  throw new WrongState(`A message that is ${from} cannot become ${to}. It was left as it is.`);
+  throw new WrongState(`This message is ${from}. It was left as it is. It cannot become ${to}.`);
 }
 
 /** A message as the relay's log has it; the id as a UUID. Times are milliseconds since 1970. */

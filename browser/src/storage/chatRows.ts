@@ -12,11 +12,12 @@
  * what changed since it last looked, and needs to be told nothing else.
  */
 
-import { randomBytes } from "../bytes.js";
+import { randomBytes, sizeOf } from "../bytes.js";
 import type { Clock } from "../clock.js";
 import { Closed, OutboxFull } from "../errors.js";
 import * as limits from "../limits.js";
 import { add, remove, lose, type Gaps } from "../protocol/gaps.js";
+import type { Member } from "../protocol/members.js";
 import { advance, isInLog, type MessageState, type Receipt } from "../protocol/messages.js";
 import type { Table, Transaction } from "./database.js";
 
@@ -44,6 +45,8 @@ export interface ChatRow {
   readonly relayUnread: number;
   readonly gaps: Gaps;
   readonly receipts: readonly Receipt[];
+  /** By name; nothing before the relay told of them. */
+  readonly members?: readonly Member[];
   /** Counted anew with every change. */
   readonly unread: number;
   /** The number of the last change. */
@@ -111,7 +114,7 @@ const UNSAID = {
 export const SETTLED = { slot: null, givingUp: null } as const;
 
 const size = ({ body, meta }: Pick<MessageRow, "body" | "meta">): number =>
-  new TextEncoder().encode(body).length + meta.length;
+  sizeOf(body) + meta.length;
 
 const isOpen = (row: MessageRow): boolean => row.state === "queued" || row.slot !== null;
 
@@ -144,7 +147,7 @@ export class ChatTransaction {
     const time = await tables.clock.get("clock");
     clock.take(time);
     const chat = await tables.chats.get(room);
-    if (!chat) throw new Closed("This room was forgotten on this device; nothing was stored.");
+    if (!chat) throw new Closed("This room was forgotten on this device. Nothing was stored.");
     const begun = new ChatTransaction(tables, chat, clock);
     begun.storedTime = time?.running ?? 0;
     begun.outbox = (await tables.outbox.get("outbox")) ?? begun.outbox;

@@ -236,7 +236,7 @@ function translated(error: unknown): unknown {
   const name = error instanceof DOMException ? error.name : "";
   if (name === "QuotaExceededError") {
     return new QuotaExceeded(
-      "The browser's storage for this site is full. What was saved is safe; what was edited since is " +
+      "The storage for this site is full. What was saved is on this device; what was edited since is " +
         "in memory, and tried again. Free space on this device.",
     );
   }

@@ -12,7 +12,7 @@
 import type { Position, Row } from "../protocol/documentSync.js";
 import { NOWHERE } from "../protocol/documentSync.js";
 import { beginChat, CHAT_TABLES, forgetChat, type ChatRow } from "./chatRows.js";
-import type { Database, RoomRow, SnapshotRow, Transaction } from "./database.js";
+import type { Database, RoomRow, SnapshotRow } from "./database.js";
 
 /** What is to be stored of one room, all or nothing, in this order. */
 export interface Batch {
@@ -74,10 +74,16 @@ export class Documents {
     });
   }
 
-  /** Store all batches in one transaction. A room that was forgotten meanwhile stores nothing. */
-  async append(batches: readonly Batch[]): Promise<void> {
-    await this.db.write(["rooms", "updates"], async (tables) => {
-      for (const batch of batches) await append(tables, batch);
+  /** Store a batch. A room that was forgotten meanwhile stores nothing. */
+  async append(batch: Batch): Promise<void> {
+    await this.db.write(["rooms", "updates"], async ({ rooms, updates }) => {
+      const row = await rooms.get(batch.room);
+      if (row === undefined) return;
+      const { position, epoch = row.epoch, ackedThrough } = batch;
+      const acked = Math.max(row.ackedThrough, ackedThrough ?? 0);
+      const place = position && { ...position, ...(position === NOWHERE && { generation: null }) };
+      await rooms.put({ ...row, epoch, ackedThrough: acked, ...place });
+      for (const { local, data } of batch.rows) await updates.add({ room: row.id, local, data });
     });
   }
 
@@ -107,25 +113,5 @@ export class Documents {
       await tables.updates.each(range, "byRoom", (_, cursor) => cursor.delete());
       await forgetChat(tables, room);
     });
-  }
-}
-
-async function append(tables: Transaction<"rooms" | "updates">, batch: Batch): Promise<void> {
-  const row = await tables.rooms.get(batch.room);
-  if (row === undefined) return;
-  const position = batch.position ?? null;
-  const isNowhere = position !== null && position.offset === 0 && position === NOWHERE;
-  const acked = Math.max(row.ackedThrough, batch.ackedThrough ?? 0);
-  const changed = {
-    ...row,
-    epoch: batch.epoch === undefined ? row.epoch : batch.epoch,
-    ackedThrough: acked,
-    ...(position === null
-      ? {}
-      : { generation: isNowhere ? null : position.generation, offset: position.offset }),
-  };
-  await tables.rooms.put(changed);
-  for (const { local, data } of batch.rows) {
-    await tables.updates.add({ room: batch.room, local, data });
   }
 }

@@ -19,8 +19,8 @@ export async function write(work: ChatTransaction, draft: Draft): Promise<Messag
   if (known?.mine && known.body === draft.body && isEqual(known.meta, draft.meta)) return known;
   if (known !== undefined) {
     throw new IdConflict(
-      `Another message of this room has the id ${draft.id}, with another body, meta or author. ` +
-        `Nothing was stored. Give this one another id.`,
+      `Another message of this room has the id ${draft.id}. Nothing was stored. Give this one ` +
+        `another id.`,
     );
   }
   const row = await work.add({
@@ -39,7 +39,7 @@ export async function write(work: ChatTransaction, draft: Draft): Promise<Messag
 export async function edit(work: ChatTransaction, id: number, body: string): Promise<void> {
   const row = await rowOf(work, id);
   if (row.state !== "queued" || row.offered) {
-    throw wrong(row, "changed, for the relay may have it. Send another one that corrects it");
+    throw wrong(row, "changed: the relay may have it");
   }
   await work.update(row, { body });
   work.checkRoom();

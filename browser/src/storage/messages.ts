@@ -15,6 +15,7 @@
 import { isEqual, randomBytes } from "../bytes.js";
 import * as limits from "../limits.js";
 import { isMissing } from "../protocol/gaps.js";
+import { GONE, type Member, type MemberNews } from "../protocol/members.js";
 import {
   isInLog,
   type LoggedMessage,
@@ -239,6 +240,18 @@ export async function takeReceipts(
   const { chat } = work;
   work.set({ receipts: [...known.values()], readUpto: Math.max(chat.readUpto, readUpto) });
   await advanceOurs(work);
+}
+
+/** Who belongs to the room; `whole`: and nobody else. */
+export function takeMembers(work: ChatTransaction, news: readonly MemberNews[], whole: boolean): void {
+  const known = whole ? [] : (work.chat.members ?? []);
+  const members = new Map(known.map((one) => [one.user, one]));
+  for (const { user, role } of news) {
+    if (role === GONE) members.delete(user);
+    else members.set(user, { user, role });
+  }
+  const byName = (one: Member, other: Member): number => (one.user < other.user ? -1 : 1);
+  work.set({ members: [...members.values()].sort(byName) });
 }
 
 /** Our messages that others have received or read since. */

@@ -5,17 +5,23 @@
 
 import type { ConnectionStatus } from "../connection.js";
 import type { Asked } from "../protocol/chatSync.js";
+import type { Answer } from "../protocol/requests.js";
 import type { RoomStanding } from "../roomSync.js";
+
+/** What a tab has the leader ask the relay for: messages that are missing, another role. */
+export type Wish =
+  | ({ readonly kind: "fetch" } & Asked)
+  | { readonly kind: "change"; readonly user: string; readonly role: string };
 
 export type Hint =
   /** The store has more of a room than it had. */
   | { readonly type: "moved"; readonly room: number }
   /** The store has more of a room's chat than it had. */
   | { readonly type: "chat"; readonly room: number }
-  /** To the leader: fetch what is missing of a room's messages. */
-  | { readonly type: "fetch"; readonly room: string; readonly ask: string; readonly asked: Asked }
-  /** The leader's answer: whether it is in the store now. */
-  | { readonly type: "fetched"; readonly ask: string; readonly isHere: boolean }
+  /** To the leader: ask the relay. */
+  | { readonly type: "wish"; readonly room: string; readonly ask: string; readonly wish: Wish }
+  /** The relay's answer, once what came with it is in the store; null: there will be none. */
+  | { readonly type: "granted"; readonly ask: string; readonly answer: Answer | null }
   /** Another set of rooms is open in some tab. */
   | { readonly type: "rooms" }
   /** The leader: how the connection and its rooms stand, and its running time. */

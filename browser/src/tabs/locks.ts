@@ -9,7 +9,7 @@ export class Locks {
   /** `prefix` is the store's name. Throws `StorageUnavailable` where there are no locks. */
   constructor(private readonly prefix: string) {
     if (typeof navigator === "undefined" || navigator.locks === undefined) {
-      throw unavailable("this page is no secure context, so its tabs cannot agree on who writes");
+      throw unavailable("this page is no secure context");
     }
   }
 
