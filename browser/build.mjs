@@ -25,7 +25,15 @@ const [map, module] = built.outputFiles.map((file) => file.text);
 // What esbuild leaves is a few percent more than need be.
 const smaller = await minify(module, {
   module: true,
-  compress: { ecma: 2020, passes: 3, lhs_constants: false, pure_getters: true, unsafe_arrows: true, unsafe_methods: true },
+  compress: {
+    ecma: 2020,
+    passes: 3,
+    lhs_constants: false,
+    pure_getters: true,
+    unsafe_arrows: true,
+    unsafe_comps: true,
+    unsafe_methods: true,
+  },
   sourceMap: { content: map, url: "index.js.map" },
 });
 execFileSync("npx", ["tsc"], { stdio: "inherit" });

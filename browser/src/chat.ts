@@ -14,6 +14,7 @@ import { Members } from "./members.js";
 import { Message } from "./message.js";
 import { packMap, unpackMap } from "./protocol/codec.js";
 import { newlyLost, type Gap, type Gaps } from "./protocol/gaps.js";
+import { AWAITED, NOT_ASKED } from "./protocol/messages.js";
 import type { Answer } from "./protocol/requests.js";
 import {
   CHAT_TABLES,
@@ -42,6 +43,10 @@ export type ChatEvent =
       readonly code: string;
       readonly reason: string;
     }
+  /** The application at the relay has confirmed a message that asked for it. */
+  | { readonly type: "MessageConfirmed"; readonly message: Message }
+  /** It has refused what a message asks for, which stays in the room. */
+  | { readonly type: "MessageRefused"; readonly message: Message; readonly reason: string }
   /** What is not on this device is more, or less: `gaps` is all of it. */
   | { readonly type: "GapsChanged"; readonly gaps: Gaps }
   /** These never reached this device, and the relay keeps them no more. */
@@ -72,6 +77,11 @@ export interface SendOptions {
   readonly meta?: Readonly<Record<string, unknown>>;
   /** How long it may wait; null: for ever; 0: only if it can go now. Seven days if not said. */
   readonly ttlMs?: number | null;
+  /**
+   * For acts that need the word of the application at the relay, an order or a payment: accepted, the
+   * message is "confirming" until it was confirmed or refused: `await message.wait("confirmed")`.
+   */
+  readonly confirm?: boolean;
 }
 
 /** What a chat needs of its tab. */
@@ -136,6 +146,7 @@ export class Chat {
       meta: packedMeta(options.meta),
       sentAt: Date.now(),
       ttlMs: checkedTtl(ttlMs),
+      verdict: options.confirm ? AWAITED : NOT_ASKED,
     };
     if (ttlMs === 0 && !this.isOpen) throw offline("what is to go now or never");
     return this.handle(await this.act((work) => acts.write(work, draft)));
@@ -311,8 +322,13 @@ export class Chat {
     const message = this.handle(row);
     const isNew = row.added > since;
     this.observers.emit({ type: isNew ? "MessageAdded" : "MessageChanged", message });
+    const { code, reason, decided = 0 } = row;
+    if (decided > since) {
+      const isRefused = message.verdict === "refused";
+      const type = isRefused ? "MessageRefused" : "MessageConfirmed";
+      this.observers.emit({ type, message, reason: message.verdictReason });
+    }
     if (row.ended <= since) return;
-    const { code, reason } = row;
     if (row.state === "expired") this.observers.emit({ type: "MessageExpired", message });
     if (row.state === "rejected") {
       this.observers.emit({ type: "MessageRejected", message, code, reason });

@@ -7,7 +7,7 @@
  *    copy of this store is in use: the device takes another id and comes back, a few times an hour.
  */
 
-import { AWAY } from "./capabilities.js";
+import { STATES } from "./capabilities.js";
 import { Changes } from "./events.js";
 import * as limits from "./limits.js";
 import { Link, Lost, type Greeting } from "./link.js";
@@ -109,7 +109,7 @@ export class Connection {
   levels(): void {
     if (this.link === null || this.status.state !== "syncing") return;
     if ([...this.shell.rooms.values()].every((room) => room.isSettled)) {
-      this.set("live", "every open room has caught up");
+      this.set("live");
     }
   }
 
@@ -117,7 +117,7 @@ export class Connection {
   async run(): Promise<void> {
     while (!this.ended.signal.aborted) {
       if (this.isSuspended) {
-        this.set("suspended", "this device was taken offline");
+        this.set("suspended");
         await this.nudges.next();
         continue;
       }
@@ -146,14 +146,14 @@ export class Connection {
   /** One attempt, and all that is said on it; how it ended. */
   private async speak(): Promise<Lost> {
     const { signal } = this.attempt;
-    this.set("connecting", "connecting");
+    this.set("connecting");
     try {
       const token = typeof this.token === "function" ? await this.token() : this.token;
       const greeting = await this.shell.greet();
       const link = new Link(`${this.url}/sync`, { ...greeting, token }, () => {
         this.mayAskAgain = typeof this.token === "function";
         this.link = link;
-        this.set("syncing", "catching up");
+        this.set("syncing");
         for (const room of this.shell.rooms.values()) link.join(room);
         this.levels(); // there may be no room
       });
@@ -181,7 +181,7 @@ export class Connection {
     if (!isCaptive) this.captiveBackoff = new Backoff(CAPTIVE_BASE_MS, CAPTIVE_CAP_MS);
     const wait = backoff.wait(Date.now(), isCaptive ? 1 : Math.random());
     const nextAttempt = Date.now() + wait;
-    if (isCaptive) this.set("captive", AWAY.captive, nextAttempt);
+    if (isCaptive) this.set("captive", undefined, nextAttempt);
     else this.set("offline", lost.message, nextAttempt);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const over = new Promise<void>((resolve) => (timer = setTimeout(resolve, wait)));
@@ -196,7 +196,7 @@ export class Connection {
     return true;
   }
 
-  private set(state: State, reason: string, nextAttempt: number | null = null): void {
+  private set(state: State, reason = STATES[state], nextAttempt: number | null = null): void {
     this.status = { state, reason, since: Date.now(), nextAttempt };
     this.shell.changed();
   }

@@ -93,8 +93,8 @@ export function closed(what: "client" | "room" | "store"): Closed {
 
 export function unavailable(why: string): StorageUnavailable {
   return new StorageUnavailable(
-    `Nothing can be kept on this device: ${why}. Nothing was opened. Use https or localhost, allow ` +
-      `storage for this site, and open no private window.`,
+    `Nothing can be kept on this device: ${why}. Nothing was opened. Use https, allow storage for ` +
+      `this site, and open no private window.`,
   );
 }
 

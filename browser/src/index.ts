@@ -24,7 +24,7 @@ export {
 } from "./errors.js";
 export type { Unsubscribe } from "./events.js";
 export type { Members, MembersChanged } from "./members.js";
-export type { Message } from "./message.js";
+export type { Message, MessageVerdict } from "./message.js";
 export type { Gap, Gaps } from "./protocol/gaps.js";
 export type { Member, Role } from "./protocol/members.js";
 export type { MessageState } from "./protocol/messages.js";

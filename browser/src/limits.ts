@@ -33,6 +33,8 @@ export const MAX_USER_BYTES = 255;
 export const MAX_CODE_BYTES = 64;
 export const MAX_ROLE_BYTES = 16;
 export const MAX_MEMBERS = 900;
+/** Undecided messages of a room about which the relay is asked: the newest. */
+export const MAX_INQUIRED = 10_000;
 export const LANE_WINDOW = 16;
 export const PAGE_MESSAGES = 100;
 export const MAX_RECEIPTS = 1_000;

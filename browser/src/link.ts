@@ -214,10 +214,10 @@ export class Link {
       case "receipts":
       case "members":
       case "changed":
+      case "verdicts":
         this.channels.get(frame.channel)?.chat.receive(frame);
         break;
       case "answer":
-      case "verdicts":
       case "broadcast":
         break; // nothing here asks for them
       default:

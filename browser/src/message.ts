@@ -3,10 +3,18 @@
 import { closed, NotSent, Rejected, WrongState } from "./errors.js";
 import { until, type Changes } from "./events.js";
 import { unpackMap } from "./protocol/codec.js";
-import { isInLog, PATH, type MessageState, type Receipt } from "./protocol/messages.js";
+import { isInLog, NOT_ASKED, PATH, type MessageState, type Receipt } from "./protocol/messages.js";
 import { hasSeq, type MessageRow } from "./storage/chatRows.js";
 
 const KEPT = "It is kept on this device with its body.";
+
+/** What the application at the relay said of a message that asks it. */
+export type MessageVerdict = "confirming" | "confirmed" | "refused";
+
+const VERDICTS: readonly MessageVerdict[] = ["confirming", "confirmed", "refused"];
+
+const isVerdict = (goal: string): goal is MessageVerdict =>
+  (VERDICTS as readonly string[]).includes(goal);
 
 /** What a message needs of its chat. */
 export interface MessageChat {
@@ -77,6 +85,19 @@ export class Message {
     return this.row.reason;
   }
 
+  /**
+   * What the application at the relay said of it; null if nobody was asked, or the relay has not
+   * accepted it. "confirming" is all that a message may be taken for that is not "confirmed".
+   */
+  get verdict(): MessageVerdict | null {
+    return (isInLog(this.state) && VERDICTS[this.row.verdict - 1]) || null;
+  }
+
+  /** Why it was refused, if the application gave a reason; else "". */
+  get verdictReason(): string {
+    return this.verdict === "refused" ? (this.row.verdictReason ?? "") : "";
+  }
+
   /** When it was written, by its writer's clock, which may be wrong: ms since 1970. */
   get sentAt(): number {
     return this.row.sentAt;
@@ -98,19 +119,40 @@ export class Message {
   }
 
   /**
-   * Resolves when it is in `state`, or beyond it on the way from queued to read. Throws a
-   * `TimeoutError`; {@link Rejected}; {@link NotSent} when it ends otherwise, so that it cannot get
+   * Resolves when it is in `state`, or beyond it on the way from queued to read, or has this verdict.
+   * Throws a `TimeoutError`; {@link Rejected}, also when the application at the relay refuses; {@link NotSent} when it ends otherwise, so that it cannot get
    * there unless the program acts; {@link WrongState} when the relay has it and it therefore never
    * will; `Closed`.
    */
   async wait(
-    state: MessageState = "accepted",
+    state: MessageState | MessageVerdict = "accepted",
     { timeoutMs }: { timeoutMs?: number } = {},
   ): Promise<void> {
     await until(this.chat.changes, () => this.hasReached(state), timeoutMs);
   }
 
-  private hasReached(goal: MessageState): boolean {
+  private hasReached(goal: MessageState | MessageVerdict): boolean {
+    return isVerdict(goal) ? this.hasVerdict(goal) : this.hasState(goal);
+  }
+
+  private hasVerdict(goal: MessageVerdict): boolean {
+    if (this.row.verdict === NOT_ASKED) {
+      throw new WrongState(`This message was sent without confirm. It will not become ${goal}.`);
+    }
+    if (!this.hasState("accepted")) return false;
+    const { verdict } = this;
+    if (verdict === goal || goal === "confirming") return true;
+    if (verdict === "refused") {
+      throw new Rejected(
+        `The application at the relay refused this: ${this.verdictReason}. Nothing was done.`,
+        verdict,
+      );
+    }
+    if (verdict !== "confirmed") return false;
+    throw new WrongState(`This message is ${verdict}. It will not become ${goal}.`);
+  }
+
+  private hasState(goal: MessageState): boolean {
     const { state, code, reason } = this.row;
     const [at, wanted] = [PATH.indexOf(state), PATH.indexOf(goal)];
     if (state === goal || (wanted >= 0 && at > wanted)) return true;

@@ -7,7 +7,7 @@ import { BadFrame, Closed, CollabError } from "./errors.js";
 import type { Chat } from "./chat.js";
 import { ChatSync, type ChatFrame } from "./protocol/chatSync.js";
 import type { Frame } from "./protocol/frames.js";
-import { checkOutcome, isForNow, unpackOutcomes, unpackReceipts, uuid } from "./protocol/messages.js";
+import { checkOutcome, isForNow, unpackOutcomes, unpackReceipts, unpackVerdicts, uuid } from "./protocol/messages.js";
 import { unpackMembers } from "./protocol/members.js";
 import { Requests, type Answer } from "./protocol/requests.js";
 import { isEqual } from "./bytes.js";
@@ -143,10 +143,11 @@ export class RoomChat {
       if (machine?.phase === "open") await messages.bindNext(work);
       const expiry = await messages.nextExpiry(work);
       if (expiry !== null) await work.storeTime();
-      return { slots: await work.bound(), expiry };
+      return { slots: await work.bound(), expiry, awaited: work.awaited };
     });
     this.seen = stored.chat.version;
     machine?.stands(stored.chat, stored.result.slots);
+    machine?.awaits(stored.result.awaited);
     for (const [request, answer] of answers) this.requests.answered(request, answer);
     clearTimeout(this.timer);
     if (this.isOver) return;
@@ -176,7 +177,7 @@ export class RoomChat {
     answers: [request: number, answer: Answer][],
   ): Promise<void> {
     const { now } = work;
-    if (!machine.isPlaced && ["receipts", "members", "changed"].includes(frame.kind)) {
+    if (!machine.isPlaced && ["receipts", "members", "changed", "verdicts"].includes(frame.kind)) {
       throw new BadFrame(`${frame.kind} before ENTERED`);
     }
     const isOurLane = isEqual(machine.standing.laneEpoch, work.chat.laneEpoch);
@@ -228,6 +229,9 @@ export class RoomChat {
       }
       case "members":
         messages.takeMembers(work, unpackMembers(frame.data), frame.whole);
+        break;
+      case "verdicts":
+        await messages.takeVerdicts(work, unpackVerdicts(frame.data));
         break;
       case "changed":
         answers.push([frame.request, frame]);

@@ -19,7 +19,7 @@ const STANDING: Standing = {
 function slot(number: number, more: Partial<Slot> = {}): Slot {
   return {
     slot: number, id: id(number), body: `body ${number}`, meta: EMPTY, sentAt: 5, expiresAt: null,
-    givingUp: null, ...more,
+    givingUp: null, verdict: 0, ...more,
   };
 }
 

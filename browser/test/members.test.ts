@@ -3,74 +3,19 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import type { Chat } from "../src/chat.js";
 import { BadArgument, BadFrame, OfflineError, Rejected } from "../src/errors.js";
 import type { MembersChanged } from "../src/members.js";
 import { packRows } from "../src/protocol/codec.js";
-import type { Frame, FrameOf } from "../src/protocol/frames.js";
+import type { FrameOf } from "../src/protocol/frames.js";
 import { unpackMembers, type Role } from "../src/protocol/members.js";
-import { RoomChat } from "../src/roomChat.js";
-import type { Wish } from "../src/tabs/hints.js";
-import { Store } from "./store.js";
-
-const RUN = new Uint8Array(16).fill(7);
+import { Entered, RUN } from "./entered.js";
 
 const news = (whole: boolean, ...rows: [user: string, role: string][]): FrameOf<"members"> => ({
   kind: "members", channel: 3, whole, data: packRows(rows),
 });
 
-/** A room that is entered; `up`: what it sends next. */
-class Entered {
-  readonly faults: BadFrame[] = [];
-  readonly chat: RoomChat;
-
-  private constructor(
-    readonly tab: Chat,
-    readonly store: Store,
-  ) {
-    this.chat = new RoomChat(tab, {
-      wake: () => undefined,
-      changed: () => undefined,
-      rejoin: () => undefined,
-      fail: (error) => this.faults.push(error),
-    });
-  }
-
-  static async open(store?: Store): Promise<Entered> {
-    const opened = store ?? (await Store.open());
-    const room = new Entered(await opened.open(() => room.chat.isOpen), opened);
-    (room.tab as unknown as { tab: { ask: unknown } }).tab.ask = (wish: Wish) => room.chat.ask(wish);
-    return room;
-  }
-
-  async enter(): Promise<void> {
-    this.chat.joined(3, RUN);
-    await this.settled();
-    assert.equal(this.up()?.kind, "enter");
-    await this.receive({
-      kind: "entered", channel: 3, laneSeq: 0, outcomes: packRows([]), good: true, after: 0, head: 0,
-      oldest: 1, readUpto: 0, unread: 0, user: "ada",
-    });
-  }
-
-  up(): Frame | null {
-    return this.chat.nextFrame();
-  }
-
-  async receive(...frames: Parameters<RoomChat["receive"]>[0][]): Promise<void> {
-    for (const frame of frames) this.chat.receive(frame);
-    await this.settled();
-  }
-
-  async settled(): Promise<void> {
-    const { chat } = this;
-    while ((chat as unknown as { isRunning: boolean }).isRunning) await new Promise(setImmediate);
-  }
-
-  get list(): string[] {
-    return this.tab.members.all().map(({ user, role }) => `${user}: ${role}`);
-  }
-}
+const list = (room: Entered): string[] =>
+  room.tab.members.all().map(({ user, role }) => `${user}: ${role}`);
 
 test("a list with no name, a strange role or a user twice is none", () => {
   const unpacked = (...rows: unknown[][]): unknown => unpackMembers(packRows(rows));
@@ -90,9 +35,9 @@ test("the list is what the relay told, told apart by what came, changed and went
   const events: MembersChanged[] = [];
   room.tab.members.observe((event) => events.push(event));
   await room.receive(news(true, ["cem", "reader"], ["ada", "admin"], ["ben", "writer"]));
-  assert.deepEqual(room.list, ["ada: admin", "ben: writer", "cem: reader"]);
+  assert.deepEqual(list(room), ["ada: admin", "ben: writer", "cem: reader"]);
   await room.receive(news(false, ["ben", ""], ["cem", "writer"], ["dov", "reader"]));
-  assert.deepEqual(room.list, ["ada: admin", "cem: writer", "dov: reader"]);
+  assert.deepEqual(list(room), ["ada: admin", "cem: writer", "dov: reader"]);
   await room.receive(news(true, ["ada", "admin"], ["cem", "writer"], ["dov", "reader"]));
   const names = events.map(({ added, changed, removed }) =>
     [added, changed, removed].map((some) => some.map(({ user }) => user).join()),
@@ -101,7 +46,7 @@ test("the list is what the relay told, told apart by what came, changed and went
   assert.deepEqual(room.tab.members.get("cem"), { user: "cem", role: "writer" });
   assert.equal(room.tab.members.get("ben"), null);
   await room.receive(news(true));
-  assert.deepEqual(room.list, []);
+  assert.deepEqual(list(room), []);
   room.chat.end();
 });
 
@@ -111,7 +56,7 @@ test("the list is there again without a connection", async () => {
   await room.receive(news(true, ["ada", "admin"]));
   room.chat.end();
   const again = await Entered.open(room.store);
-  assert.deepEqual(again.list, ["ada: admin"]);
+  assert.deepEqual(list(again), ["ada: admin"]);
   again.chat.end();
 });
 
@@ -119,7 +64,7 @@ test("members before ENTERED end the connection", async () => {
   const room = await Entered.open();
   room.chat.joined(3, RUN);
   await room.receive(news(true, ["ada", "admin"]));
-  assert.deepEqual([room.faults.length, room.list], [1, []]);
+  assert.deepEqual([room.faults.length, list(room)], [1, []]);
   room.chat.end();
 });
 
@@ -137,7 +82,7 @@ test("a change is done when the relay says so, and the list says it too by then"
     { kind: "changed", channel: 3, request, code: "done", reason: "" },
   );
   await done;
-  assert.deepEqual(room.list, ["ben: writer"]);
+  assert.deepEqual(list(room), ["ben: writer"]);
   const removed = room.tab.members.remove("ben");
   const asked = room.up();
   assert.ok(asked?.kind === "change" && asked.role === "" && asked.request > request);
@@ -148,7 +93,7 @@ test("a change is done when the relay says so, and the list says it too by then"
   );
   await room.receive(no, no);
   await refused;
-  assert.deepEqual(room.list, ["ben: writer"]);
+  assert.deepEqual(list(room), ["ben: writer"]);
   room.chat.end();
 });
 

@@ -46,8 +46,8 @@ test("the same message twice is one; another under its id is refused and changes
   const first = await store.write(1);
   assert.deepEqual(await store.write(1), first);
   const [rows, outbox, chat] = [await store.rows(), await store.outbox(), await store.chat()];
-  for (const more of [{ body: "other" }, { meta: Uint8Array.of(0x80) }]) {
-    const draft = { id: id(1), body: "body 1", meta: EMPTY, sentAt: 5, ttlMs: null, ...more };
+  for (const more of [{ body: "other" }, { meta: Uint8Array.of(0x80) }, { verdict: 1 }]) {
+    const draft = { id: id(1), body: "body 1", meta: EMPTY, sentAt: 5, ttlMs: null, verdict: 0, ...more };
     await assert.rejects(store.change((work) => acts.write(work, draft)), IdConflict);
   }
   assert.deepEqual([await store.rows(), await store.outbox(), await store.chat()], [rows, outbox, chat]);

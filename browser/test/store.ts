@@ -66,8 +66,8 @@ export class Store {
   }
 
   /** Send a message with this number as its id. */
-  async write(number: number, ttlMs: number | null = null): Promise<MessageRow> {
-    const draft = { id: id(number), body: `body ${number}`, meta: EMPTY, sentAt: 5, ttlMs };
+  async write(number: number, ttlMs: number | null = null, verdict = 0): Promise<MessageRow> {
+    const draft = { id: id(number), body: `body ${number}`, meta: EMPTY, sentAt: 5, ttlMs, verdict };
     return this.change((work) => write(work, draft));
   }
 

@@ -14,6 +14,7 @@ from collab.fault_proxy import FaultProxy
 from collab.testing import TestRelay
 from collab_server.app import Relay
 from collab_server.auth import Authorize, User
+from collab_server.confirming import OnConfirm
 from collab_server.hooks import OnMessage
 from collab_server.serving import listen
 from collab_server.settings import Settings
@@ -37,12 +38,17 @@ def build_harness(into: Path, *, published: bool = False) -> str:
 
 @asynccontextmanager
 async def site(
-    data: Path, script: str, *, on_message: OnMessage | None = None
+    data: Path,
+    script: str,
+    *,
+    on_message: OnMessage | None = None,
+    on_confirm: OnConfirm | None = None,
 ) -> AsyncIterator[TestRelay]:
     """A relay that also serves the test page at ``/``; its URL without ``ws`` is the origin."""
     page = HTMLResponse(PAGE.replace("{script}", script))
     routes = [Route("/", lambda _request: page)]
-    async with relay_with(routes, data, on_message=on_message) as relay:
+    relaying = relay_with(routes, data, on_message=on_message, on_confirm=on_confirm)
+    async with relaying as relay:
         yield relay
 
 
@@ -52,6 +58,7 @@ async def relay_with(
     data: Path,
     *proxies: FaultProxy,
     on_message: OnMessage | None = None,
+    on_confirm: OnConfirm | None = None,
     authorize: Authorize | None = None,
 ) -> AsyncIterator[TestRelay]:
     """A relay that has these pages, too; their users may also come through these proxies.
@@ -68,6 +75,7 @@ async def relay_with(
         authenticate=_anybody if authorize is not None else None,
         authorize=authorize,
         on_message=on_message,
+        on_confirm=on_confirm,
     )
     app.routes.extend(routes)
     for one in proxies:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import collab
+from collab_server.confirming import Confirm, ConfirmRequest, Refuse, VerdictRuling
 from collab_server.hooks import Accept, IncomingMessage, Reject, Ruling
 from tests.browser.conftest import browser
 from tests.browser.pages import QUICK, WITHIN_S, Tab, tab, until
@@ -340,5 +341,61 @@ def test_what_waits_can_be_edited_and_taken_back(tmp_path: Path, harness: str) -
             edit = "room.chat.edit(sent[0], 'four').catch((error) => error.name)"
             assert await page.ask(edit) == "WrongState"
             assert await page.ask("sent[0].body") == "one"
+
+    asyncio.run(main())
+
+
+def test_an_order_is_done_when_the_application_says_so(tmp_path: Path, harness: str) -> None:
+    opened = asyncio.Event()
+
+    async def shop(request: ConfirmRequest) -> VerdictRuling:
+        await opened.wait()
+        return Refuse("sold out") if "cake" in request.body else Confirm()
+
+    verdicts = """async () => (await room.chat.history()).messages
+        .map(({ body, verdict, verdictReason }) => [body, verdict, verdictReason])"""
+    order = (
+        """async (body) => { globalThis[body] = await room.chat.send(body, { confirm: true }); }"""
+    )
+
+    async def main() -> None:
+        async with (
+            site(tmp_path / "relay", harness, on_confirm=shop) as relay,
+            browser(tmp_path / "ada") as ada,
+            collab.open(":memory:", relay=relay.url, settings=QUICK) as client,
+        ):
+            room = await client.room("design")
+            page, other = await tab(ada, relay.url), await tab(ada, relay.url)
+            await page.ask(_WATCH)
+            await page.ask("client.goOffline()")
+            await come_true("suspended", other.state)
+            await other.ask(order, "tea")
+            assert await other.ask("tea.verdict") is None
+            await page.ask("client.goOnline()")
+            await other.ask("tea.wait('accepted', { timeoutMs: 20000 })")
+            assert await other.ask("tea.verdict") == "confirming"
+            await page.ask(order, "cake")
+            theirs = await room.chat.send("juice", confirm=True)
+            await theirs.wait("accepted", WITHIN_S)
+            await page.ask("cake.wait('accepted', { timeoutMs: 20000 })")
+            opened.set()
+            await other.ask("tea.wait('confirmed', { timeoutMs: 20000 })")
+            refused = """cake.wait("confirmed", { timeoutMs: 20000 })
+                .catch((error) => [error.name, error.code])"""
+            assert await page.ask(refused) == ["Rejected", "refused"]
+            await theirs.wait("confirmed", WITHIN_S)
+
+            async def told(each: Tab) -> list[list[str]]:
+                return sorted(await each.ask(verdicts))
+
+            expected = [
+                ["cake", "refused", "sold out"],
+                *([b, "confirmed", ""] for b in ("juice", "tea")),
+            ]
+            await come_true(expected, lambda: told(page), lambda: told(other))
+            events = await page.ask("events")
+            assert ["MessageConfirmed", "tea"] in events
+            assert ["MessageRefused", "cake"] in events
+            assert not page.faults + other.faults
 
     asyncio.run(main())

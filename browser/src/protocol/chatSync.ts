@@ -11,6 +11,7 @@
 
 import { BadFrame } from "../errors.js";
 import * as limits from "../limits.js";
+import { packRows } from "./codec.js";
 import type { Frame, FrameOf } from "./frames.js";
 import { idBytes, unpackRun, type LoggedMessage } from "./messages.js";
 import type { Requests } from "./requests.js";
@@ -27,6 +28,7 @@ export type ChatFrame = FrameOf<
   | "receipts"
   | "members"
   | "changed"
+  | "verdicts"
 >;
 
 /** A message that is bound to a slot, on this disk. Times are running time, in milliseconds. */
@@ -38,6 +40,7 @@ export interface Slot {
   readonly sentAt: number;
   readonly expiresAt: number | null;
   readonly givingUp: string | null;
+  readonly verdict: number;
 }
 
 /** The lane and the mark as they are on the disk. */
@@ -76,6 +79,7 @@ export class ChatSync {
   private renewals = 0; // lanes begun on this joining
   private enterFrom = 0;
   private readonly asked = new Map<number, Asked>();
+  private toInquire: string[] = [];
   private told = { delivered: 0, read: 0 };
   private markFrom = 0;
 
@@ -118,6 +122,11 @@ export class ChatSync {
     this.next = frame.laneSeq + 1;
     this.phase = "open";
     if (!goesOn) this.renewed(now);
+  }
+
+  /** These are in the log and undecided, as far as the disk has it: the relay is asked about them. */
+  awaits(ids: Iterable<string>): void {
+    this.toInquire.push(...ids);
   }
 
   /** Another lane was begun: enter it, but not at the pace of a relay gone mad. */
@@ -206,7 +215,7 @@ export class ChatSync {
   /** The next frame of this chat: the outbox first, then what is asked for, and marks. */
   nextFrame(now: number): Frame | null {
     if (this.phase !== "open") return this.nextEnter(now);
-    return this.nextOfLane(now) ?? this.requests.next() ?? this.nextMark(now);
+    return this.nextOfLane(now) ?? this.requests.next() ?? this.nextInquiry() ?? this.nextMark(now);
   }
 
   /** The running time, after `now`, at which there is something to be sent; Infinity: never. */
@@ -240,6 +249,7 @@ export class ChatSync {
     const { due } = this;
     if (due === undefined || now < this.pause.until) return null;
     const { body, meta, sentAt, expiresAt } = due;
+    const confirm = due.verdict > 0;
     const laneSeq = due.slot as number;
     const messageId = idBytes(due.id);
     this.next = laneSeq + 1;
@@ -249,7 +259,12 @@ export class ChatSync {
       return { kind: "skip", channel, laneSeq, messageId };
     }
     const ttlMs = expiresAt === null ? null : Math.max(0, expiresAt - now);
-    return { kind: "send", channel, laneSeq, messageId, body, meta, sentAt, ttlMs, confirm: false };
+    return { kind: "send", channel, laneSeq, messageId, body, meta, sentAt, ttlMs, confirm };
+  }
+
+  private nextInquiry(): Frame | null {
+    const rows = this.toInquire.splice(0, limits.PAGE_MESSAGES).map((id) => [idBytes(id)]);
+    return rows.length > 0 ? { kind: "inquire", channel: this.channel, data: packRows(rows) } : null;
   }
 
   private get hasNews(): boolean {

@@ -1,6 +1,6 @@
 /** Messages, outcomes and receipts as they travel in a field of a frame; and a message's states. */
 
-import { fromHex, hex } from "../bytes.js";
+import { fromHex, hex, isEqual } from "../bytes.js";
 import { BadFrame, WrongState } from "../errors.js";
 import * as limits from "../limits.js";
 import { unpackRows } from "./codec.js";
@@ -76,6 +76,18 @@ export interface SlotOutcome {
   readonly seq: number;
 }
 
+/** What is known of the word of the application at the relay, as messages carry it. 2: confirmed. */
+export const NOT_ASKED = 0;
+export const AWAITED = 1;
+export const REFUSED = 3;
+
+/** The application's word on a message: confirmed, or refused for this reason. */
+export interface GivenVerdict {
+  readonly id: string;
+  readonly verdict: number;
+  readonly reason: string;
+}
+
 /** How far a user has received and read a room. */
 export interface Receipt {
   readonly user: string;
@@ -102,6 +114,24 @@ export function unpackOutcomes(data: Uint8Array): SlotOutcome[] {
 export function unpackReceipts(data: Uint8Array): Receipt[] {
   return unpackRows(data, "user deliveredUpto readUpto", limits.MAX_RECEIPTS);
 }
+
+/** Throws {@link BadFrame}. */
+export function unpackVerdicts(data: Uint8Array): GivenVerdict[] {
+  const verdicts = withIds(unpackRows(data, "id verdict reason", limits.PAGE_MESSAGES));
+  if (verdicts.every(({ verdict }) => isDecided(verdict) && verdict <= REFUSED)) return verdicts;
+  throw new BadFrame("a verdict that does not fit");
+}
+
+/** Whether two messages of one id say and ask for the same. */
+export function isSameContent(
+  one: Pick<LoggedMessage, "body" | "meta" | "verdict">,
+  other: Pick<LoggedMessage, "body" | "meta" | "verdict">,
+): boolean {
+  const isAsked = one.verdict > 0 === other.verdict > 0;
+  return isAsked && one.body === other.body && isEqual(one.meta, other.meta);
+}
+
+export const isDecided = (verdict: number): boolean => verdict > AWAITED;
 
 /** The rows, with their ids as people write them. */
 function withIds<R extends { readonly id: Uint8Array }>(rows: R[]): (Omit<R, "id"> & { id: string })[] {

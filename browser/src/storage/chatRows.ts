@@ -18,7 +18,7 @@ import { Closed, OutboxFull } from "../errors.js";
 import * as limits from "../limits.js";
 import { add, remove, lose, type Gaps } from "../protocol/gaps.js";
 import type { Member } from "../protocol/members.js";
-import { advance, isInLog, type MessageState, type Receipt } from "../protocol/messages.js";
+import { advance, AWAITED, isDecided, isInLog, type MessageState, type Receipt } from "../protocol/messages.js";
 import type { Table, Transaction } from "./database.js";
 
 const STORE_TIME_EVERY_MS = 30_000;
@@ -76,6 +76,8 @@ export interface MessageRow {
   readonly acceptedAt: number | null;
   readonly kind: number;
   readonly verdict: number;
+  /** Why the application refused it; what was stored before there were verdicts has none. */
+  readonly verdictReason?: string;
   readonly code: string;
   readonly reason: string;
   readonly position: number | null;
@@ -94,6 +96,8 @@ export interface MessageRow {
   readonly added: number;
   readonly changed: number;
   readonly ended: number;
+  /** The change by which it was confirmed or refused. */
+  readonly decided?: number;
   // For indexes alone.
   readonly waiting?: number;
   readonly expiring?: number;
@@ -128,6 +132,8 @@ export const span = (room: number, low = 0, high = Infinity): IDBKeyRange =>
 export class ChatTransaction {
   /** The running time. */
   readonly now: number;
+  /** Messages of the log that were stored or looked up as awaiting a verdict. */
+  readonly awaited = new Set<string>();
   private readonly before: ChatRow;
   private outbox = { messages: 0, bytes: 0 };
   private hasMoved = false;
@@ -211,6 +217,17 @@ export class ChatTransaction {
     return rows.filter((row) => row.tie === 0);
   }
 
+  /** Look up the newest messages of the log that await a verdict. */
+  async lookForAwaited(): Promise<void> {
+    const range = IDBKeyRange.bound(
+      [this.room, AWAITED],
+      [this.room, AWAITED, Number.MAX_SAFE_INTEGER],
+    );
+    const look = ({ id, tie }: MessageRow): boolean =>
+      tie !== 0 || this.awaited.add(id).size < limits.MAX_INQUIRED;
+    await this.messages.each(range, "byVerdict", look, "prev");
+  }
+
   // Messages
 
   async add(fields: NewRow): Promise<MessageRow> {
@@ -235,6 +252,7 @@ export class ChatTransaction {
     const row: MessageRow = {
       ...rest,
       changed: this.version,
+      ...(isDecided(after.verdict) && before?.verdict === AWAITED && { decided: this.version }),
       ...(waits && { waiting: after.position as number }),
       ...(waits && after.expiresAt !== null && !after.offered && { expiring: after.expiresAt }),
       ...(!after.mine && after.kind === 0 && after.tie === 0 && { other: after.place }),
@@ -242,6 +260,7 @@ export class ChatTransaction {
     };
     if (before !== null && isOpen(before)) this.count(before, -1);
     if (isOpen(row)) this.count(row, 1);
+    if (row.verdict === AWAITED && hasSeq(row)) this.awaited.add(row.id);
     this.hasMoved = true;
     return { ...row, row: await this.messages.put(row) };
   }

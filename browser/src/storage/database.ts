@@ -135,7 +135,7 @@ function answer<T>(request: IDBRequest<T>): Promise<T> {
   });
 }
 
-const VERSION = 1;
+const VERSION = 2;
 
 export class Database {
   private constructor(private readonly db: IDBDatabase) {
@@ -150,6 +150,8 @@ export class Database {
       const request = indexedDB.open(name, VERSION);
       request.onupgradeneeded = (event) => {
         if (event.oldVersion < 1) makeTables(request.result);
+        const messages = request.transaction?.objectStore("messages");
+        if (event.oldVersion < 2) messages?.createIndex("byVerdict", ["room", "verdict", "place"]);
       };
       return new Database(await answer(request));
     } catch (error) {

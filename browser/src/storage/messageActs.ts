@@ -1,7 +1,7 @@
 /** What a program does to messages, as part of one transaction. What throws has stored nothing. */
 
-import { isEqual } from "../bytes.js";
 import { IdConflict, WrongState } from "../errors.js";
+import { isSameContent } from "../protocol/messages.js";
 import { TAIL, type ChatTransaction, type MessageRow } from "./chatRows.js";
 
 /** A message as a program gives it. `ttlMs` null: it waits for ever. */
@@ -11,12 +11,14 @@ export interface Draft {
   readonly meta: Uint8Array;
   readonly sentAt: number;
   readonly ttlMs: number | null;
+  /** Whether it asks for one. */
+  readonly verdict: number;
 }
 
 /** Queue a message, unless it is here already. Throws {@link IdConflict}, {@link OutboxFull}. */
 export async function write(work: ChatTransaction, draft: Draft): Promise<MessageRow> {
   const [known] = await work.withId(draft.id);
-  if (known?.mine && known.body === draft.body && isEqual(known.meta, draft.meta)) return known;
+  if (known?.mine && isSameContent(known, draft)) return known;
   if (known !== undefined) {
     throw new IdConflict(
       `Another message of this room has the id ${draft.id}. Nothing was stored. Give this one ` +

@@ -12,12 +12,18 @@
  * 5. What may be at the relay never expires here.
  */
 
-import { isEqual, randomBytes } from "../bytes.js";
+import { randomBytes } from "../bytes.js";
 import * as limits from "../limits.js";
 import { isMissing } from "../protocol/gaps.js";
 import { GONE, type Member, type MemberNews } from "../protocol/members.js";
 import {
+  AWAITED,
+  isDecided,
   isInLog,
+  isSameContent,
+  NOT_ASKED,
+  REFUSED,
+  type GivenVerdict,
   type LoggedMessage,
   type MessageState,
   type Receipt,
@@ -161,6 +167,7 @@ export async function place(work: ChatTransaction, at: Place): Promise<void> {
     relayHead: at.head,
     relayUnread: at.unread,
   });
+  await work.lookForAwaited();
 }
 
 /** The relay has another history: our mark means nothing in it. */
@@ -174,12 +181,18 @@ async function replace(work: ChatTransaction, at: Place): Promise<void> {
   let resent = 0;
   for (const row of await work.messages.all(range, "byPlace")) {
     const isOurs = row.position !== null && isInLog(row.state) && row.writtenAt >= since;
-    if (!isOurs) continue;
+    // In another history a verdict may not have fallen, or be another one.
+    const verdict = Math.min(row.verdict, AWAITED);
+    if (!isOurs) {
+      const isDoubted = isDecided(row.verdict) && row.tie === 0 && row.place >= at.oldest;
+      if (isDoubted) await work.update(row, { verdict });
+      continue;
+    }
     resent += 1;
     left.delete(row.row);
     const fields = {
       seq: null, place: TAIL, tie: row.position as number, replaced: false, acceptedAt: null, refusals: 0,
-      offered: true,
+      offered: true, verdict,
     };
     // Its slot is sent again anyhow; or it was taken in time once, and must not expire now.
     if (row.slot === null) await work.move(row, "queued", { ...fields, expiresAt: null });
@@ -254,6 +267,19 @@ export function takeMembers(work: ChatTransaction, news: readonly MemberNews[], 
   work.set({ members: [...members.values()].sort(byName) });
 }
 
+/** The application at the relay has spoken. */
+export async function takeVerdicts(
+  work: ChatTransaction,
+  verdicts: readonly GivenVerdict[],
+): Promise<void> {
+  for (const { id, verdict, reason } of verdicts) {
+    for (const row of await work.withId(id)) {
+      const isAwaited = hasSeq(row) && row.verdict === AWAITED;
+      if (isAwaited) await work.update(row, { verdict, verdictReason: reason });
+    }
+  }
+}
+
 /** Our messages that others have received or read since. */
 async function advanceOurs(work: ChatTransaction): Promise<void> {
   const { receipts } = work.chat;
@@ -270,22 +296,33 @@ async function advanceOurs(work: ChatTransaction): Promise<void> {
 /** A message of the log. */
 async function take(work: ChatTransaction, message: LoggedMessage): Promise<void> {
   const { seq, id, body, meta, sender, ...rest } = message;
-  const log = { sender, ...rest };
+  const log = (row: MessageRow): Partial<MessageRow> => ({
+    sender, ...rest, verdict: verdictOf(message, row.verdict),
+  });
   const [there] = await work.inLog(seq, seq);
   if (there?.id === id && isSame(work, there, message)) {
-    await work.update(there, log);
+    await work.update(there, log(there));
     return;
   }
   if (there !== undefined) await work.update(there, { replaced: true, tie: -there.row });
   for (const row of await work.withId(id)) {
     const isCertain = hasSeq(row) && !isMissing(work.chat.gaps, row.place);
     if (isCertain || !isSame(work, row, message)) continue;
-    await intoLog(work, row, seq, log);
+    await intoLog(work, row, seq, log(row));
     return;
   }
   const mine = sender === work.chat.user;
   const state = mine ? work.stateInLog(seq) : "accepted";
-  await work.add({ ...message, place: seq, state, mine });
+  await work.add({ ...message, verdict: verdictOf(message), place: seq, state, mine });
+}
+
+/**
+ * What to store of a verdict: the first one stays, and a refusal counts once its reason is here, which
+ * comes in VERDICTS alone.
+ */
+function verdictOf({ verdict }: LoggedMessage, known: number = NOT_ASKED): number {
+  if (isDecided(known)) return known;
+  return verdict === REFUSED ? AWAITED : verdict;
 }
 
 /** Whether a message of the same id is the same message. */
@@ -293,9 +330,8 @@ function isSame(work: ChatTransaction, row: MessageRow, message: LoggedMessage):
   // Ours, and not in the log yet: before ENTERED nobody can say who we are.
   const isOurs = row.position !== null && !hasSeq(row);
   const sender = (isOurs ? work.chat.user : row.sender) || message.sender;
-  return (
-    row.body === message.body && isEqual(row.meta, message.meta) && sender === message.sender
-  );
+  const areAlike = isSameContent(row, message);
+  return areAlike && sender === message.sender;
 }
 
 /** A message that is here has this number, unless another has it. */
