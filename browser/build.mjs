@@ -7,9 +7,25 @@ import { minify } from "terser";
 
 const MAX_GZIPPED = 25 * 1024;
 
+// Deflate finds what is alike within 32 KB only, so modules that are alike stand near each other. This
+// order was found by trying many; it saves 240 bytes, changes nothing else, and need not be complete.
+const ORDER = `
+  storage/database protocol/msgpack storage/messages storage/messageActs capabilities chat bytes
+  message protocol/members payload protocol/requests protocol/backoff protocol/outgoing roomChat
+  errors protocol/gaps protocol/chatSync probe storage/documents roomSync room live
+  protocol/messages events replica limits protocol/documentSync link tabs/hints protocol/frames
+  tabs/locks leader members storage/chatRows clock client connection protocol/codec
+`;
+const inOrder = ORDER.trim().split(/\s+/).map((name) => `import "./${name}.js";`);
+
 rmSync("dist", { recursive: true, force: true });
 const built = await build({
-  entryPoints: ["src/index.ts"],
+  stdin: {
+    contents: [...inOrder, 'export * from "./index.js";'].join("\n"),
+    resolveDir: "src",
+    loader: "ts",
+  },
+  ignoreAnnotations: true, // "sideEffects": false would drop those imports, and the order with them
   outfile: "dist/index.js",
   bundle: true,
   minify: true,

@@ -3,6 +3,7 @@
 import { equalFlat } from "lib0/array";
 import { encodeUtf8 } from "lib0/string";
 
+export { encodeUtf8 };
 export { fromHexString as fromHex, toHexString as hex } from "lib0/buffer";
 
 /** Whether two byte strings are equal. */

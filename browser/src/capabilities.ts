@@ -1,6 +1,6 @@
 /** What works in which state of the connection: the table of `collab/capabilities.py`. */
 
-import type { State } from "./connection.js";
+import type { ConnectionStatus } from "./connection.js";
 
 const AVAILABILITY = {
   A: "available", // all of it
@@ -12,7 +12,7 @@ const AVAILABILITY = {
 type Letter = keyof typeof AVAILABILITY;
 export type Availability = (typeof AVAILABILITY)[Letter];
 
-/** How a feature is now; `why` is a sentence for people, of the connection. README says more. */
+/** How a feature is now, and why: how the connection stands, in most cases. README says more. */
 export interface Capability {
   readonly availability: Availability;
   readonly why: string;
@@ -34,27 +34,21 @@ const FEATURES = {
   "audio and video": "UUUU",
 } as const satisfies Readonly<Record<string, `${Letter}${Letter}${Letter}${Letter}`>>;
 
-/** What there is to say of a state. */
-export const STATES: Readonly<Record<State, string>> = {
-  live: "every open room has caught up",
-  syncing: "rooms are catching up",
-  offline: "the relay cannot be reached",
-  connecting: "the connection is being made",
-  probing: "the connection is being looked into",
-  captive: "somebody else answers for the relay; log in to the network",
-  suspended: "the program suspended the connection",
-  failed: "the relay ended the connection for good; client.connection says why",
+/** Why, where a connection has no part in it. */
+const APART: Readonly<Record<string, string>> = {
+  AAAA: "it needs no network",
+  UUUU: "collab carries none",
 };
 
 export type Capabilities = Readonly<Record<keyof typeof FEATURES, Capability>>;
 
-/** Every feature as it is in `state`; null: no relay is configured. */
-export function capabilities(state: State | null): Capabilities {
-  const why = state === null ? "no relay is configured" : STATES[state];
-  const column = state === null ? 3 : state === "live" ? 0 : state === "syncing" ? 1 : 2;
+/** Every feature as it is while the connection is like this; null: no relay is configured. */
+export function capabilities(status: ConnectionStatus | null): Capabilities {
+  const column = status === null ? 3 : ({ live: 0, syncing: 1 }[status.state as string] ?? 2);
+  const why = status?.reason ?? "no relay is configured";
   const cells = Object.entries(FEATURES).map(([name, row]) => [
     name,
-    { availability: AVAILABILITY[row[column] as Letter], why },
+    { availability: AVAILABILITY[row[column] as Letter], why: APART[row] ?? why },
   ]);
   return Object.fromEntries(cells) as Capabilities;
 }

@@ -5,14 +5,26 @@
  * read from the store, so it is on this disk, whichever tab or the relay it came from.
  */
 
+import { encodeUtf8, hex, randomBytes } from "./bytes.js";
 import type { Clock } from "./clock.js";
-import { hex, randomBytes, sizeOf } from "./bytes.js";
-import { BadArgument, BadMessage, Closed, closed, HistoryReplaced, offline, TooLarge } from "./errors.js";
-import { again, Changes, Observers, type Unsubscribe } from "./events.js";
+import {
+  BadArgument,
+  BadMessage,
+  Closed,
+  closed,
+  HistoryReplaced,
+  lost,
+  offline,
+  Rejected,
+} from "./errors.js";
+import { again, Changes, Observers, until, type Unsubscribe } from "./events.js";
 import * as limits from "./limits.js";
+import { Live } from "./live.js";
 import { Members } from "./members.js";
 import { Message } from "./message.js";
-import { packMap, unpackMap } from "./protocol/codec.js";
+import { bounded, packed, UNTOUCHED } from "./payload.js";
+import { unpackMap } from "./protocol/codec.js";
+import { isTransient } from "./protocol/frames.js";
 import { newlyLost, type Gap, type Gaps } from "./protocol/gaps.js";
 import { AWAITED, NOT_ASKED } from "./protocol/messages.js";
 import type { Answer } from "./protocol/requests.js";
@@ -93,6 +105,10 @@ export interface ChatTab {
   ask(wish: Wish): Promise<Answer | null>;
   /** Whether messages can go up now. */
   isOpen(): boolean;
+  /** What this user may do in the room. */
+  access(): number;
+  /** Tell this to everybody else who is in the room now. */
+  broadcast(data: Uint8Array): void;
 }
 
 type Place = readonly [place: number, tie: number];
@@ -110,6 +126,8 @@ export class Chat {
   readonly watchers = new Observers<ChatRow>();
   /** @internal Get it from `room.members`. */
   readonly members = new Members(this);
+  /** @internal */
+  readonly live = new Live(this);
   private readonly observers = new Observers<ChatEvent>();
   private readonly held = new Map<number, WeakRef<Message>>();
 
@@ -118,7 +136,8 @@ export class Chat {
     private readonly db: Database,
     /** @internal As it was read last. */
     public row: ChatRow,
-    private readonly tab: ChatTab,
+    /** @internal */
+    readonly tab: ChatTab,
   ) {}
 
   /** How many messages of others the user has not read; counted up to 1,000. */
@@ -133,7 +152,7 @@ export class Chat {
 
   /**
    * Queue a message; it is on this disk when this resolves, and goes up when it can. Throws
-   * {@link TooLarge} (body above 32 KiB, meta above 8), {@link BadMessage}, {@link IdConflict},
+   * `TooLarge` (body above 32 KiB, meta above 8), {@link BadMessage}, {@link IdConflict},
    * {@link OutboxFull}, {@link QuotaExceeded}, `OfflineError` (with `ttlMs: 0`). Then nothing
    * was stored and nothing will be sent.
    */
@@ -148,7 +167,7 @@ export class Chat {
       ttlMs: checkedTtl(ttlMs),
       verdict: options.confirm ? AWAITED : NOT_ASKED,
     };
-    if (ttlMs === 0 && !this.isOpen) throw offline("what is to go now or never");
+    if (ttlMs === 0 && !this.tab.isOpen()) throw offline("what is to go now or never");
     return this.handle(await this.act((work) => acts.write(work, draft)));
   }
 
@@ -189,7 +208,7 @@ export class Chat {
     const { limit = 100, before, after } = options;
     this.check();
     if (!Number.isSafeInteger(limit) || limit < 1) {
-      throw new BadArgument(`limit is a number from 1; ${limit} is not.`);
+      throw new BadArgument("limit is a number from 1.");
     }
     const low: Place = after === undefined ? [0, -Infinity] : placeOf(after);
     const high: Place = before === undefined ? [TAIL, Infinity] : placeOf(before, -Infinity);
@@ -203,7 +222,7 @@ export class Chat {
         this.check();
         return { messages: rows.map((row) => this.handle(row)), gaps: missing };
       }
-      const answer = await this.ask({ kind: "fetch", low: wanted.low, high: wanted.high, newest });
+      const answer = await this.tab.ask({ kind: "fetch", low: wanted.low, high: wanted.high, newest });
       goesOn = answer !== null;
     }
   }
@@ -232,19 +251,28 @@ export class Chat {
     return this.row.seq > 0 || this.pending > 0 || this.row.gaps.length > 0;
   }
 
-  /** @internal Whether the relay can be asked, and messages go up. */
-  get isOpen(): boolean {
-    return this.tab.isOpen();
-  }
-
-  /** @internal */
-  ask(wish: Wish): Promise<Answer | null> {
-    return this.tab.ask(wish);
-  }
-
-  /** @internal */
-  get clock(): Clock {
-    return this.tab.clock;
+  /**
+   * @internal What the relay answers to what needs a connection. Throws `OfflineError` without one, or
+   * if it is lost meanwhile; {@link Rejected}; a `TimeoutError`.
+   */
+  async demand(what: string, wish: Wish, timeoutMs?: number): Promise<unknown> {
+    if (!this.tab.isOpen()) throw offline(what);
+    let answer: Answer | null | undefined;
+    void this.tab.ask(wish).then((given) => {
+      answer = given;
+      this.changes.wake();
+    });
+    await until(this.changes, () => answer !== undefined, timeoutMs);
+    if (!answer) throw lost(what, this.isClosed);
+    const { code, reason, value } = answer;
+    if (code === "done") return value;
+    const isCut = code === "timeout";
+    const howFar = isCut || code === "failed" ? " How far it got is not known." : "";
+    throw new Rejected(
+      `The relay refused ${what}: ${reason || code}.${howFar}`,
+      code,
+      isCut || isTransient(code),
+    );
   }
 
   /** @internal */
@@ -253,6 +281,7 @@ export class Chat {
     this.observers.clear();
     this.watchers.clear();
     this.members.end();
+    this.live.observers.clear();
     this.changes.wake();
   }
 
@@ -310,8 +339,8 @@ export class Chat {
     const { at, resent, kept } = now.replaced;
     if (at > since) {
       const error = new HistoryReplaced(
-        `The relay's chat of this room has another history: it was put back, most likely. ${resent} ` +
-          `messages of ours are sent again. ${kept} others are kept on this device alone, and marked.`,
+        `The relay's chat of this room has another history. ${resent} messages of ours are sent again. ` +
+          `${kept} others are kept on this device alone, and marked.`,
       );
       emit({ type: "MessagesReplaced", resent, kept, error });
     }
@@ -398,25 +427,18 @@ function missingBetween(
 function placeOf(of: number | Message, tie = 0): Place {
   if (of instanceof Message) return [of.row.place, of.row.tie];
   if (Number.isSafeInteger(of) && of >= 0) return [of, tie];
-  throw new BadArgument(`A message's number is a number from 0; ${String(of)} is not.`);
+  throw new BadArgument("A message's number is a number from 0.");
 }
 
-const isAlike = (one: unknown, other: unknown): boolean =>
+/** @internal Whether two plain values are written alike. */
+export const isAlike = (one: unknown, other: unknown): boolean =>
   JSON.stringify(one) === JSON.stringify(other);
-
-const UNTOUCHED = "Nothing was stored.";
 
 function checkedBody(body: string): string {
   if (typeof body !== "string" || !body.isWellFormed()) {
-    throw new BadMessage(`A message's body is text without half surrogate pairs. ${UNTOUCHED}`);
+    throw new BadMessage(`A message's body is text. ${UNTOUCHED}`);
   }
-  const size = sizeOf(body);
-  if (size > limits.MAX_BODY_BYTES) {
-    throw new TooLarge(
-      `This body has ${size} bytes; a message has at most ${limits.MAX_BODY_BYTES}. ${UNTOUCHED} Put ` +
-        `long texts into the document.`,
-    );
-  }
+  bounded(encodeUtf8(body), limits.MAX_BODY_BYTES, "body");
   return body;
 }
 
@@ -427,23 +449,12 @@ function idOf(id: string | undefined): string {
     return digits.replace(/(.{8})(.{4}).(...).(...)/, "$1-$2-7$3-8$4-"); // with version and variant
   }
   if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)) return id.toLowerCase();
-  throw new BadMessage(`A message's id is a UUID; "${String(id).slice(0, 80)}" is not. ${UNTOUCHED}`);
+  throw new BadMessage(`A message's id is a UUID. ${UNTOUCHED}`);
 }
 
 function packedMeta(meta: Readonly<Record<string, unknown>> = {}): Uint8Array {
-  let bytes: Uint8Array;
-  try {
-    bytes = packMap(meta);
-  } catch (error) {
-    throw new BadMessage(`This meta cannot be packed: ${(error as Error).message}. ${UNTOUCHED}`);
-  }
+  const bytes = packed(meta, limits.MAX_META_BYTES, "meta");
   if (unpackMap(bytes) === null) throw new BadMessage(`A meta is a plain object. ${UNTOUCHED}`);
-  if (bytes.length > limits.MAX_META_BYTES) {
-    throw new TooLarge(
-      `This meta has ${bytes.length} bytes; a message has at most ${limits.MAX_META_BYTES}. ` +
-        UNTOUCHED,
-    );
-  }
   return bytes.length > 1 ? bytes : new Uint8Array();
 }
 
@@ -453,6 +464,6 @@ function checkedTtl(ttlMs: number | null): number | null {
     return Math.ceil(ttlMs) || limits.LIVE_TTL_MS;
   }
   throw new BadMessage(
-    `ttlMs is 0 to ten years, or null: for ever. ${String(ttlMs)} is neither. ${UNTOUCHED}`,
+    `ttlMs is 0 to ten years, or null: for ever. ${UNTOUCHED}`,
   );
 }

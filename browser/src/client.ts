@@ -6,9 +6,8 @@ import {
   removeAwarenessStates,
 } from "y-protocols/awareness";
 
-import { randomBytes, hex } from "./bytes.js";
 import { capabilities, type Capabilities } from "./capabilities.js";
-import { Chat } from "./chat.js";
+import { Chat, isAlike } from "./chat.js";
 import { Clock } from "./clock.js";
 import { NOT_CONNECTED, type ConnectionStatus, type Token } from "./connection.js";
 import { BadArgument, closed } from "./errors.js";
@@ -26,6 +25,8 @@ import { Hints, type Hint, type Wish } from "./tabs/hints.js";
 import { Locks } from "./tabs/locks.js";
 
 const LOOK_EVERY_MS = 2_000;
+/** What the connection does for each act of a user. */
+const ACTS = { connect: "connect", offline: "suspend", online: "resume" } as const;
 const OTHER_TAB = Symbol();
 
 export interface Options {
@@ -43,7 +44,7 @@ export interface Storage {
 
 /** Open the store. Throws {@link StorageUnavailable} where nothing can be kept. */
 export async function open(options: Options): Promise<Client> {
-  if (typeof options.name !== "string" || options.name === "") {
+  if (!options.name) {
     throw new BadArgument("A store needs a name. Nothing was opened.");
   }
   const relay = options.relay?.replace(/\/+$/, "");
@@ -124,7 +125,7 @@ export class Client {
 
   /** What works in the state in which the connection is now, and why: documents, messages, … */
   capabilities(): Capabilities {
-    return capabilities(this.relay === undefined ? null : this.told.state);
+    return capabilities(this.relay === undefined ? null : this.told);
   }
 
   /** Open a room, from this device at once; no network is needed. */
@@ -238,9 +239,14 @@ export class Client {
     const replica = new Replica(stored.room, this.documents);
     const chat = new Chat(this.database, stored.chat, {
       clock: this.clock,
-      moved: () => this.hints.post({ type: "chat", room: stored.room.id }),
+      moved: () => this.hints.post({ type: "moved", room: stored.room.id }),
       ask: (wish) => this.ask(name, wish, wish.kind === "fetch" ? limits.FETCH_TIMEOUT_MS : undefined),
       isOpen: () => this.standing(name).isChatOpen,
+      access: () => this.standing(name).access,
+      broadcast: (payload) => {
+        const { user } = chat.row;
+        this.tell({ type: "broadcast", room: name, sender: user, payload, up: true });
+      },
     });
     const held: Held = { replica, chat, users: 0 };
     this.held.set(name, held);
@@ -272,14 +278,13 @@ export class Client {
   private take(hint: Hint, isOwn = false): void {
     switch (hint.type) {
       case "moved":
-      case "chat":
         for (const held of this.held.values()) {
           if (held.replica.row.id === hint.room) catchUp(held);
         }
         break;
       case "wish":
-        void this.leader?.ask(hint.room, hint.wish).then((answer) => {
-          this.hints.post({ type: "granted", ask: hint.ask, answer });
+        void this.leader?.rooms.get(hint.room)?.chat.ask(hint.wish).then((answer) => {
+          this.tell({ type: "granted", ask: hint.ask, answer });
         });
         break;
       case "granted":
@@ -293,7 +298,11 @@ export class Client {
         break;
       case "presence":
         if (!isOwn) this.takePresence(hint.room, hint.data);
-        if (hint.up) this.leader?.sendPresence(hint.room, hint.data);
+        if (hint.up) this.leader?.rooms.get(hint.room)?.sendPresence(hint.data);
+        break;
+      case "broadcast":
+        if (!isOwn || !hint.up) this.held.get(hint.room)?.chat.live.hear(hint.sender, hint.payload);
+        if (hint.up) this.leader?.rooms.get(hint.room)?.cast(hint.payload);
         break;
       case "announce":
         this.announce(hint.room);
@@ -315,17 +324,14 @@ export class Client {
 
   private carryOut(act: "connect" | "offline" | "online"): void {
     if (act !== "connect") this.isOffline = act === "offline";
-    const connection = this.leader?.connection;
-    if (act === "offline") connection?.suspend();
-    else if (act === "online") connection?.resume();
-    else connection?.connect();
+    this.leader?.connection[ACTS[act]]();
   }
 
   private takeStatus(
     connection: ConnectionStatus,
     rooms: Readonly<Record<string, RoomStanding>>,
   ): void {
-    const isNew = JSON.stringify(connection) !== JSON.stringify(this.told);
+    const isNew = !isAlike(connection, this.told);
     this.told = connection;
     this.standings = rooms;
     this.giveUp((room) => !this.standing(room).isChatOpen);
@@ -336,12 +342,12 @@ export class Client {
 
   /** Have the leader ask the relay; null: there will be no answer. */
   private async ask(room: string, wish: Wish, timeoutMs?: number): Promise<Answer | null> {
-    const ask = hex(randomBytes(16));
+    if (!this.standing(room).isChatOpen) return null;
+    const ask = crypto.randomUUID();
     const answer = await new Promise<Answer | null>((resolve) => {
       this.asks.set(ask, { room, resolve });
       if (timeoutMs !== undefined) setTimeout(resolve, timeoutMs, null);
-      if (this.leader === null) this.hints.post({ type: "wish", room, ask, wish });
-      else void this.leader.ask(room, wish).then(resolve);
+      this.tell({ type: "wish", room, ask, wish });
     });
     this.asks.delete(ask);
     return answer;

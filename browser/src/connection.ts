@@ -7,7 +7,6 @@
  *    copy of this store is in use: the device takes another id and comes back, a few times an hour.
  */
 
-import { STATES } from "./capabilities.js";
 import { Changes } from "./events.js";
 import * as limits from "./limits.js";
 import { Link, Lost, type Greeting } from "./link.js";
@@ -18,6 +17,7 @@ import type { RoomSync } from "./roomSync.js";
 
 const CAPTIVE_BASE_MS = 15_000;
 const CAPTIVE_CAP_MS = 600_000;
+const CAPTIVE = "somebody else answers for the relay; log in to the network";
 const HOUR_MS = 3_600_000;
 
 export type State =
@@ -62,7 +62,7 @@ export class Connection {
   link: Link | null = null;
   status: ConnectionStatus = { ...NOT_CONNECTED, since: Date.now() };
   private readonly backoff = new Backoff();
-  private captiveBackoff = new Backoff(CAPTIVE_BASE_MS, CAPTIVE_CAP_MS);
+  private readonly captiveBackoff = new Backoff(CAPTIVE_BASE_MS, CAPTIVE_CAP_MS);
   private readonly nudges = new Changes();
   private readonly ended = new AbortController();
   private attempt = new AbortController();
@@ -109,7 +109,7 @@ export class Connection {
   levels(): void {
     if (this.link === null || this.status.state !== "syncing") return;
     if ([...this.shell.rooms.values()].every((room) => room.isSettled)) {
-      this.set("live");
+      this.set("live", "every open room has caught up");
     }
   }
 
@@ -117,7 +117,7 @@ export class Connection {
   async run(): Promise<void> {
     while (!this.ended.signal.aborted) {
       if (this.isSuspended) {
-        this.set("suspended");
+        this.set("suspended", "the program suspended the connection");
         await this.nudges.next();
         continue;
       }
@@ -146,14 +146,14 @@ export class Connection {
   /** One attempt, and all that is said on it; how it ended. */
   private async speak(): Promise<Lost> {
     const { signal } = this.attempt;
-    this.set("connecting");
+    this.set("connecting", "connecting");
     try {
       const token = typeof this.token === "function" ? await this.token() : this.token;
       const greeting = await this.shell.greet();
       const link = new Link(`${this.url}/sync`, { ...greeting, token }, () => {
         this.mayAskAgain = typeof this.token === "function";
         this.link = link;
-        this.set("syncing");
+        this.set("syncing", "catching up");
         for (const room of this.shell.rooms.values()) link.join(room);
         this.levels(); // there may be no room
       });
@@ -178,10 +178,10 @@ export class Connection {
     if (this.ended.signal.aborted || this.isSuspended) return;
     if (Date.now() - began > limits.RESET_AFTER_MS) this.backoff.reset();
     const backoff = isCaptive ? this.captiveBackoff : this.backoff;
-    if (!isCaptive) this.captiveBackoff = new Backoff(CAPTIVE_BASE_MS, CAPTIVE_CAP_MS);
+    if (!isCaptive) this.captiveBackoff.reset();
     const wait = backoff.wait(Date.now(), isCaptive ? 1 : Math.random());
     const nextAttempt = Date.now() + wait;
-    if (isCaptive) this.set("captive", undefined, nextAttempt);
+    if (isCaptive) this.set("captive", CAPTIVE, nextAttempt);
     else this.set("offline", lost.message, nextAttempt);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const over = new Promise<void>((resolve) => (timer = setTimeout(resolve, wait)));
@@ -196,7 +196,7 @@ export class Connection {
     return true;
   }
 
-  private set(state: State, reason = STATES[state], nextAttempt: number | null = null): void {
+  private set(state: State, reason: string, nextAttempt: number | null = null): void {
     this.status = { state, reason, since: Date.now(), nextAttempt };
     this.shell.changed();
   }

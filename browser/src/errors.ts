@@ -11,6 +11,7 @@
  *     ├── TooLarge            a body or meta above its bound; nothing was stored
  *     ├── IdConflict          another message of the room has this id; nothing was stored
  *     ├── OutboxFull          too much waits to be sent; what waits stays queued
+ *     ├── ReadOnly            this user may not write; nothing was sent
  *     ├── WrongState          a message is not in a state that allows this; it was left as it is
  *     ├── NotSent             a message ended before the relay had it; .state says how
  *     ├── HistoryReplaced     the relay's messages of a room have another history
@@ -53,6 +54,9 @@ export class IdConflict extends CollabError {
 export class OutboxFull extends CollabError {
   override readonly name = "OutboxFull";
 }
+export class ReadOnly extends CollabError {
+  override readonly name = "ReadOnly";
+}
 export class WrongState extends CollabError {
   override readonly name = "WrongState";
 }
@@ -93,8 +97,8 @@ export function closed(what: "client" | "room" | "store"): Closed {
 
 export function unavailable(why: string): StorageUnavailable {
   return new StorageUnavailable(
-    `Nothing can be kept on this device: ${why}. Nothing was opened. Use https, allow storage for ` +
-      `this site, and open no private window.`,
+    `Nothing can be kept on this device: ${why}. Nothing was opened. Use https, allow storage, and ` +
+      `open no private window.`,
   );
 }
 

@@ -16,6 +16,7 @@ export {
   OfflineError,
   OutboxFull,
   QuotaExceeded,
+  ReadOnly,
   Rejected,
   RoomReplaced,
   StorageUnavailable,
@@ -23,6 +24,7 @@ export {
   WrongState,
 } from "./errors.js";
 export type { Unsubscribe } from "./events.js";
+export type { Broadcast } from "./live.js";
 export type { Members, MembersChanged } from "./members.js";
 export type { Message, MessageVerdict } from "./message.js";
 export type { Gap, Gaps } from "./protocol/gaps.js";

@@ -5,11 +5,10 @@ import type { Chat } from "./chat.js";
 import type { Clock } from "./clock.js";
 import { Connection, type Shell, type Token } from "./connection.js";
 import { again } from "./events.js";
-import type { Answer } from "./protocol/requests.js";
 import type { Replica } from "./replica.js";
 import { RoomSync, type Leader as RoomLeader, type RoomStanding } from "./roomSync.js";
 import type { Database } from "./storage/database.js";
-import type { Hint, Wish } from "./tabs/hints.js";
+import type { Hint } from "./tabs/hints.js";
 
 /** What the leader needs of its tab. */
 export interface Tab {
@@ -75,16 +74,6 @@ export class Leader implements RoomLeader, Shell {
     this.changed();
   }
 
-  /** Presence of some tab goes up. */
-  sendPresence(name: string, data: Uint8Array): void {
-    this.rooms.get(name)?.sendPresence(data);
-  }
-
-  /** Some tab asks the relay; null if there will be no answer. */
-  async ask(name: string, wish: Wish): Promise<Answer | null> {
-    return (await this.rooms.get(name)?.chat.ask(wish)) ?? null;
-  }
-
   // For the rooms
 
   changed(): void {
@@ -104,12 +93,8 @@ export class Leader implements RoomLeader, Shell {
     this.tab.tell({ type: "status", connection: this.connection.status, rooms, running });
   }
 
-  tellPresence(room: string, data: Uint8Array): void {
-    this.tab.tell({ type: "presence", room, data, up: false });
-  }
-
-  announce(room: string): void {
-    this.tab.tell({ type: "announce", room });
+  tell(hint: Hint): void {
+    this.tab.tell(hint);
   }
 
   // The device

@@ -31,7 +31,13 @@ export const MAX_BODY_BYTES = 32 * KIB;
 export const MAX_META_BYTES = 8 * KIB;
 export const MAX_USER_BYTES = 255;
 export const MAX_CODE_BYTES = 64;
-export const MAX_ROLE_BYTES = 16;
+export const MAX_SERVICE_BYTES = 255;
+export const MAX_CAST_BYTES = 32 * KIB;
+/** Of broadcasts that wait for the socket the oldest are dropped above these. */
+export const MAX_WAITING_CASTS = 256;
+export const MAX_WAITING_CAST_BYTES = MIB;
+export const MAX_CALL_BYTES = 192 * KIB;
+export const MAX_ANSWER_BYTES = MIB;
 export const MAX_MEMBERS = 900;
 /** Undecided messages of a room about which the relay is asked: the newest. */
 export const MAX_INQUIRED = 10_000;

@@ -41,6 +41,7 @@ export class Link {
   private readonly channels = new Map<number, RoomSync>();
   private readonly inOrder = new Map<string, Uint8Array<ArrayBuffer>[]>(); // JOIN and LEAVE of a name
   private readonly timers = new Set<ReturnType<typeof setTimeout>>();
+  private readonly casts: { readonly room: RoomSync; readonly payload: Uint8Array }[] = [];
   private requests = 0;
   private writing = false;
   private pings = 0;
@@ -56,6 +57,7 @@ export class Link {
   ) {
     this.socket = new WebSocket(url, SUBPROTOCOL);
     this.socket.binaryType = "arraybuffer";
+    this.outgoing.attach("\0", () => this.nextCast());
   }
 
   /** Speak until the socket, the relay or `signal` ends it; throws {@link Lost}, always. */
@@ -124,6 +126,16 @@ export class Link {
     this.wake();
   }
 
+  /** Tell everybody else in the room; to a socket that is slow the oldest are not sent. */
+  cast(room: RoomSync, payload: Uint8Array): void {
+    this.casts.push({ room, payload });
+    let bytes = this.casts.reduce((sum, cast) => sum + cast.payload.length, 0);
+    while (this.casts.length > limits.MAX_WAITING_CASTS || bytes > limits.MAX_WAITING_CAST_BYTES) {
+      bytes -= this.casts.shift()?.payload.length ?? 0;
+    }
+    this.wake();
+  }
+
   /** There may be something to send. */
   wake(): void {
     if (this.writing || this.isOver) return;
@@ -157,13 +169,23 @@ export class Link {
     return frame === null ? null : encode(frame);
   }
 
+  /** The oldest broadcast that waits; none of a room that is open no more. */
+  private nextCast(): Uint8Array<ArrayBuffer> | null {
+    for (let cast = this.casts.shift(); cast !== undefined; cast = this.casts.shift()) {
+      const { room, payload } = cast;
+      if (!this.isOpen(room)) continue;
+      return encode({ kind: "cast", channel: room.machine.channel, payload });
+    }
+    return null;
+  }
+
   private nextOfChat(room: RoomSync): Uint8Array<ArrayBuffer> | null {
     const frame = this.isOpen(room) ? room.chat.nextFrame() : null;
     return frame === null ? null : encode(frame);
   }
 
   private isOpen(room: RoomSync): boolean {
-    return [...this.channels.values()].includes(room);
+    return [...this.channels.values()].includes(room) && room.machine.phase === "open";
   }
 
   private take(arrived: Frame): void {
@@ -204,6 +226,7 @@ export class Link {
       case "resync":
       case "refused":
       case "awareness":
+      case "broadcast":
         this.channels.get(frame.channel)?.receive(frame, this.generation);
         break;
       case "entered":
@@ -215,11 +238,9 @@ export class Link {
       case "members":
       case "changed":
       case "verdicts":
+      case "answer":
         this.channels.get(frame.channel)?.chat.receive(frame);
         break;
-      case "answer":
-      case "broadcast":
-        break; // nothing here asks for them
       default:
         throw new BadFrame(`${frame.kind} is not allowed now`);
     }
@@ -228,7 +249,7 @@ export class Link {
 
   private greeted(frame: Frame): void {
     if (frame.kind !== "welcome" || !isEqual(frame.nonce, this.nonce)) {
-      throw new BadFrame("the relay did not echo this attempt's nonce");
+      throw new BadFrame("a WELCOME that does not fit");
     }
     this.isWelcome = true;
     this.generation = frame.generation;
@@ -259,7 +280,7 @@ export class Link {
       this.pings += 1;
       this.send({ kind: "ping", number: this.pings });
       this.later(limits.SILENCE_MS, () => {
-        if (this.ponged < this.pings) this.finish(new Lost("the relay stopped answering"));
+        if (this.ponged < this.pings) this.finish(new Lost("the relay did not answer in time"));
         else this.ping();
       });
     });

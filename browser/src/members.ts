@@ -1,10 +1,11 @@
 /** The members of one room in one tab: what a program reads, watches and changes. */
 
 import type { Chat } from "./chat.js";
-import { BadArgument, lost, offline, Rejected } from "./errors.js";
+import { BadArgument } from "./errors.js";
 import { Observers, type Unsubscribe } from "./events.js";
 import * as limits from "./limits.js";
-import { isText, isTransient } from "./protocol/frames.js";
+import { UNTOUCHED } from "./payload.js";
+import { isText } from "./protocol/frames.js";
 import { GONE, ROLES, type Member, type Role } from "./protocol/members.js";
 
 /** Members came, got another role, or went. All of it is on this disk by then. */
@@ -45,11 +46,11 @@ export class Members {
    * resolves; everybody learns of it by a message in the room too. Needs a connection, and the right
    * to administer the room. Throws {@link BadArgument} for a name or a role that there cannot be;
    * `OfflineError` without a connection, or when it is lost meanwhile: then the outcome is not known;
-   * {@link Rejected} when the relay refuses: `forbidden`, `limit` (the room is full).
+   * `Rejected` when the relay refuses: `forbidden`, `limit` (the room is full).
    */
   async set(user: string, role: Role): Promise<void> {
     if (!ROLES.includes(role)) {
-      throw new BadArgument(`${String(role)} is none of the roles: ${ROLES.join()}. ${UNCHANGED}`);
+      throw new BadArgument(`Roles are: ${ROLES.join()}. ${UNTOUCHED}`);
     }
     await this.change(user, role);
   }
@@ -78,20 +79,8 @@ export class Members {
   private async change(user: string, role: Role | typeof GONE): Promise<void> {
     this.chat.check();
     if (!isText(limits.MAX_USER_BYTES)(user) || user === "") {
-      throw new BadArgument(`A user's name is 1 to ${limits.MAX_USER_BYTES} bytes of text. ${UNCHANGED}`);
+      throw new BadArgument(`A user's name is 1 to ${limits.MAX_USER_BYTES} bytes of text. ${UNTOUCHED}`);
     }
-    const what = "a change of members";
-    if (!this.chat.isOpen) throw offline(what);
-    const answer = await this.chat.ask({ kind: "change", user, role });
-    if (answer === null) throw lost(what, this.chat.isClosed);
-    const { code, reason } = answer;
-    if (code === "done") return;
-    throw new Rejected(
-      `The relay did not change the members: ${reason || code}.`,
-      code,
-      isTransient(code),
-    );
+    await this.chat.demand("a change of members", { kind: "change", user, role });
   }
 }
-
-const UNCHANGED = "No member was changed.";

@@ -11,7 +11,7 @@
 import * as Y from "yjs";
 import { Awareness } from "y-protocols/awareness";
 
-import { Closed, type CollabError } from "./errors.js";
+import { Closed, closed, type CollabError } from "./errors.js";
 import { again, Changes, until } from "./events.js";
 import * as limits from "./limits.js";
 import type { Position, Row } from "./protocol/documentSync.js";
@@ -89,7 +89,7 @@ export class Replica {
   async waitSaved(): Promise<void> {
     const goal = this.queued;
     await until(this.changes, () => this.closed || this.saved >= goal);
-    if (this.saved < goal) throw new Closed("The room was closed before this was saved.");
+    if (this.saved < goal) throw closed("room");
   }
 
   // What the leader does

@@ -6,7 +6,9 @@ import type { Awareness } from "y-protocols/awareness";
 import type { Chat } from "./chat.js";
 import { closed, CollabError, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
 import { Observers, until, type Unsubscribe } from "./events.js";
+import type { Broadcast } from "./live.js";
 import type { Members } from "./members.js";
+import { isTransient } from "./protocol/frames.js";
 import type { Gaps } from "./protocol/gaps.js";
 import type { Replica } from "./replica.js";
 import type { RoomStanding } from "./roomSync.js";
@@ -59,6 +61,36 @@ export class Room {
   /** Who is here, as y-protocols has it. */
   get awareness(): Awareness {
     return this.replica.awareness;
+  }
+
+  /**
+   * Tell `payload`, which is what msgpack can carry in 32 KiB, to everybody else who is in the room now,
+   * other tabs included, and keep nothing of it. There is no acknowledgement: of what a slow connection
+   * holds up the oldest is not sent. Throws `OfflineError` at once if the room is not open at a relay,
+   * `ReadOnly`, `BadMessage` or `TooLarge`: nothing was sent, and nothing is queued.
+   */
+  async broadcast(payload: unknown): Promise<void> {
+    this.chat.live.broadcast(payload);
+  }
+
+  /** Call \`callback(broadcast)\` for everything that others broadcast. */
+  onBroadcast(callback: (broadcast: Broadcast) => void): Unsubscribe {
+    return this.chat.live.observers.add(callback);
+  }
+
+  /**
+   * What a service of the application at the relay answers. `payload` may have 192 KiB. Nothing of a
+   * call is stored or tried again. Throws `OfflineError` at once if the room is not open at a relay, and
+   * if it is lost before the answer, or a `TimeoutError`: then it is not known whether it was carried
+   * out; {@link Rejected} if it is refused: `unknown_service`, `forbidden`, `invalid`, `failed`,
+   * `timeout`, `busy`, or a word of the application's own; `BadMessage` or `TooLarge`: nothing was sent.
+   */
+  async call(
+    service: string,
+    payload: unknown = null,
+    { timeoutMs = 30_000 }: { timeoutMs?: number } = {},
+  ): Promise<unknown> {
+    return this.chat.live.call(service, payload, timeoutMs);
   }
 
   get status(): Status {
@@ -142,8 +174,8 @@ export class Room {
 /** The leader's error, as it was before it crossed from one tab to another. */
 function errorOf({ error }: RoomStanding): CollabError | null {
   if (error === null) return null;
-  if (error.name === "RoomReplaced") return new RoomReplaced(error.message);
-  if (error.name === "QuotaExceeded") return new QuotaExceeded(error.message);
-  if (error.name !== "Rejected") return new CollabError(error.message);
-  return new Rejected(error.message, error.code, error.code === "busy");
+  const { name, message, code } = error;
+  if (name === "Rejected") return new Rejected(message, code, isTransient(code));
+  const kinds: Record<string, typeof CollabError> = { RoomReplaced, QuotaExceeded };
+  return new (kinds[name] ?? CollabError)(message);
 }

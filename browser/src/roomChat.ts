@@ -3,14 +3,22 @@
  * of them one transaction. What came meanwhile is the next step.
  */
 
-import { BadFrame, Closed, CollabError } from "./errors.js";
-import type { Chat } from "./chat.js";
-import { ChatSync, type ChatFrame } from "./protocol/chatSync.js";
-import type { Frame } from "./protocol/frames.js";
-import { checkOutcome, isForNow, unpackOutcomes, unpackReceipts, unpackVerdicts, uuid } from "./protocol/messages.js";
-import { unpackMembers } from "./protocol/members.js";
-import { Requests, type Answer } from "./protocol/requests.js";
 import { isEqual } from "./bytes.js";
+import type { Chat } from "./chat.js";
+import { BadFrame, Closed, CollabError } from "./errors.js";
+import { ChatSync, type ChatFrame } from "./protocol/chatSync.js";
+import { unpacked } from "./protocol/codec.js";
+import type { Frame } from "./protocol/frames.js";
+import { unpackMembers } from "./protocol/members.js";
+import {
+  checkOutcome,
+  isForNow,
+  unpackOutcomes,
+  unpackReceipts,
+  unpackVerdicts,
+  uuid,
+} from "./protocol/messages.js";
+import { Requests, type Answer } from "./protocol/requests.js";
 import type { ChatTransaction } from "./storage/chatRows.js";
 import * as messages from "./storage/messages.js";
 import type { Wish } from "./tabs/hints.js";
@@ -90,7 +98,7 @@ export class RoomChat {
 
   /** The next frame that goes up; null while a step is under way. */
   nextFrame(): Frame | null {
-    return this.isRunning ? null : (this.machine?.nextFrame(this.chat.clock.now()) ?? null);
+    return this.isRunning ? null : (this.machine?.nextFrame(this.chat.tab.clock.now()) ?? null);
   }
 
   /** Ask the relay; null: it cannot be asked now, or the joining ended before it answered. */
@@ -151,7 +159,7 @@ export class RoomChat {
     for (const [request, answer] of answers) this.requests.answered(request, answer);
     clearTimeout(this.timer);
     if (this.isOver) return;
-    const now = this.chat.clock.now();
+    const now = this.chat.tab.clock.now();
     const deadline = Math.min(machine?.deadline(now) ?? Infinity, stored.result.expiry ?? Infinity);
     if (deadline < Infinity) {
       const wait = Math.min(Math.max(0, deadline - now), LOOK_AGAIN_MS);
@@ -233,6 +241,11 @@ export class RoomChat {
       case "verdicts":
         await messages.takeVerdicts(work, unpackVerdicts(frame.data));
         break;
+      case "answer": {
+        const { request, code, reason, payload } = frame;
+        answers.push([request, { code, reason, value: code === "done" ? unpacked(payload) : null }]);
+        break;
+      }
       case "changed":
         answers.push([frame.request, frame]);
         break;

@@ -14,6 +14,7 @@ import { DocumentSync, NOWHERE, type Refusal, type Shell } from "./protocol/docu
 import { isTransient, type Frame, type FrameOf } from "./protocol/frames.js";
 import type { Replica } from "./replica.js";
 import { RoomChat, type Uplink } from "./roomChat.js";
+import type { Hint } from "./tabs/hints.js";
 
 /** How a room stands with the relay, as the leader tells the other tabs. */
 export interface RoomStanding {
@@ -39,10 +40,8 @@ export const NOT_JOINED: RoomStanding = {
 export interface Leader {
   /** Something of the room's standing changed. */
   changed(): void;
-  /** Presence came from the relay: give it to the other tabs. */
-  tellPresence(room: string, data: Uint8Array): void;
-  /** The room was joined: everybody is to announce themselves. */
-  announce(room: string): void;
+  /** Tell all tabs. */
+  tell(hint: Hint): void;
 }
 
 const RELAY = Symbol();
@@ -58,6 +57,7 @@ export type DocumentFrame = FrameOf<
   | "resync"
   | "refused"
   | "awareness"
+  | "broadcast"
 >;
 
 export class RoomSync implements Shell, Uplink {
@@ -132,7 +132,7 @@ export class RoomSync implements Shell, Uplink {
         machine.joined(frame, generation, this.isEmpty);
         if (machine.phase === "open") {
           this.chat.joined(frame.channel, generation);
-          this.leader.announce(this.name);
+          this.leader.tell({ type: "announce", room: this.name });
         }
         break;
       case "updates":
@@ -153,6 +153,9 @@ export class RoomSync implements Shell, Uplink {
         break;
       case "awareness":
         this.takePresence(frame.data);
+        break;
+      case "broadcast":
+        this.leader.tell({ ...frame, type: "broadcast", room: this.name, up: false });
         break;
       case "denied":
       case "left":
@@ -175,6 +178,11 @@ export class RoomSync implements Shell, Uplink {
   sendPresence(data: Uint8Array): void {
     if (this.machine.phase !== "open") return;
     this.link?.send({ kind: "awareness", channel: this.machine.channel, data });
+  }
+
+  /** A broadcast of a tab of this browser goes up. */
+  cast(payload: Uint8Array): void {
+    this.link?.cast(this, payload);
   }
 
   /** The tab leads no more, or the room is open in no tab. */
@@ -238,7 +246,7 @@ export class RoomSync implements Shell, Uplink {
     awareness.on("update", note);
     applyAwarenessUpdate(awareness, data, RELAY);
     awareness.off("update", note);
-    this.leader.tellPresence(this.name, data);
+    this.tellPresence(data);
   }
 
   /** Nobody elsewhere is seen without a relay. */
@@ -247,7 +255,11 @@ export class RoomSync implements Shell, Uplink {
     this.strangers.clear();
     if (gone.length === 0) return;
     removeAwarenessStates(this.replica.awareness, gone, RELAY);
-    this.leader.tellPresence(this.name, encodeAwarenessUpdate(this.replica.awareness, gone));
+    this.tellPresence(encodeAwarenessUpdate(this.replica.awareness, gone));
+  }
+
+  private tellPresence(data: Uint8Array): void {
+    this.leader.tell({ type: "presence", room: this.name, data, up: false });
   }
 
   // What went wrong

@@ -98,7 +98,7 @@ export class Store {
   /** The chat as a tab has it. */
   async open(isOpen: () => boolean = () => true): Promise<Chat> {
     const { chat } = await new Documents(this.db).create("design");
-    const tab = { clock: this.clock, moved: () => undefined, ask: async () => null, isOpen };
+    const tab = { clock: this.clock, moved: () => undefined, ask: async () => null, isOpen, access: () => 3, broadcast: () => undefined };
     const opened = new Chat(this.db, chat, tab);
     await opened.begin();
     return opened;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from collab_server.app import Relay
 from collab_server.auth import Authorize, User
 from collab_server.confirming import OnConfirm
 from collab_server.hooks import OnMessage
+from collab_server.services import Service
 from collab_server.serving import listen
 from collab_server.settings import Settings
 from tests.npm import install, run
@@ -43,11 +44,14 @@ async def site(
     *,
     on_message: OnMessage | None = None,
     on_confirm: OnConfirm | None = None,
+    services: Mapping[str, Service] | None = None,
 ) -> AsyncIterator[TestRelay]:
     """A relay that also serves the test page at ``/``; its URL without ``ws`` is the origin."""
     page = HTMLResponse(PAGE.replace("{script}", script))
     routes = [Route("/", lambda _request: page)]
-    relaying = relay_with(routes, data, on_message=on_message, on_confirm=on_confirm)
+    relaying = relay_with(
+        routes, data, on_message=on_message, on_confirm=on_confirm, services=services
+    )
     async with relaying as relay:
         yield relay
 
@@ -59,6 +63,7 @@ async def relay_with(
     *proxies: FaultProxy,
     on_message: OnMessage | None = None,
     on_confirm: OnConfirm | None = None,
+    services: Mapping[str, Service] | None = None,
     authorize: Authorize | None = None,
 ) -> AsyncIterator[TestRelay]:
     """A relay that has these pages, too; their users may also come through these proxies.
@@ -76,6 +81,7 @@ async def relay_with(
         authorize=authorize,
         on_message=on_message,
         on_confirm=on_confirm,
+        services=services,
     )
     app.routes.extend(routes)
     for one in proxies:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,15 @@ def test_a_gap_of_missed_messages_is_shown_and_filled_from_a_tab_that_does_not_l
                 }"""
             )
             assert before == [list(range(282, 402)), []]
+            await other.ask("client.goOffline()")
+            await come_true("suspended", other.state, leader.state)
+            for each in (leader, other):  # nobody waits for what cannot be had now
+                began = time.monotonic()
+                found = await each.ask("room.chat.history({ limit: 100, before: 282 })")
+                assert time.monotonic() - began < 5
+                assert found["gaps"]
+            await other.ask("client.goOnline()")
+            await other.synced()
             expected = [(1, "before"), *((n + 2, f"missed {n}") for n in range(450))]
             assert await log_of(other) == expected
             await come_true(

@@ -28,6 +28,7 @@ export type ChatFrame = FrameOf<
   | "receipts"
   | "members"
   | "changed"
+  | "answer"
   | "verdicts"
 >;
 

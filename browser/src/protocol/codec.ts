@@ -4,7 +4,6 @@ import { BadFrame } from "../errors.js";
 import * as limits from "../limits.js";
 import {
   fieldsOf,
-  IN_PARTS,
   SHAPES,
   type Frame,
   type Kind,
@@ -52,7 +51,8 @@ function asArray(value: unknown): unknown[] {
   throw new BadFrame("no array");
 }
 
-function unpacked(data: Uint8Array): unknown {
+/** The value in `data`. Throws {@link BadFrame}. */
+export function unpacked(data: Uint8Array): unknown {
   try {
     return unpack(data);
   } catch (error) {
@@ -75,11 +75,6 @@ export function unpackRows<S extends string>(
   const rows = asArray(unpacked(data));
   if (rows.length > maxRows) throw new BadFrame(`${rows.length} rows`);
   return rows.map((row) => shaped(row, shape, "row"));
-}
-
-/** A program's own map (`meta`) as bytes. Throws for what msgpack cannot carry. */
-export function packMap(values: Readonly<Record<string, unknown>>): Uint8Array {
-  return pack(values);
 }
 
 /** The map in `data`; null if it is none: what comes is shown as far as it can be. */
@@ -113,20 +108,17 @@ export class Reassembly {
     this.promised -= entry.total;
     const whole = new Uint8Array(entry.total);
     entry.pieces.reduce((at, piece) => (whole.set(piece, at), at + piece.length), 0);
-    const frame = decode(whole, limits.MAX_PAYLOAD_BYTES);
-    if (!IN_PARTS.includes(frame.kind)) throw new BadFrame("a frame of another kind in parts");
-    return frame;
+    return decode(whole, limits.MAX_PAYLOAD_BYTES);
   }
 
   private start(stream: number, total: number): { total: number; pieces: Uint8Array[]; size: number } {
-    if (total <= limits.MAX_FRAME_BYTES || total > limits.MAX_PAYLOAD_BYTES) {
-      throw new BadFrame(`a frame of ${total} bytes in parts`);
-    }
     if (
+      total <= limits.MAX_FRAME_BYTES ||
+      total > limits.MAX_PAYLOAD_BYTES ||
       this.open.size >= limits.MAX_OPEN_PARTS ||
       this.promised + total > limits.MAX_OPEN_PART_BYTES
     ) {
-      throw new BadFrame("too many frames in parts");
+      throw new BadFrame(`a frame of ${total} bytes in parts`);
     }
     this.promised += total;
     const entry = { total, pieces: [], size: 0 };

@@ -234,7 +234,7 @@ export class DocumentSync {
   resync(stateVector: Uint8Array): void {
     this.resyncs += 1;
     if (this.resyncs <= limits.MAX_RESYNCS_IN_A_ROW) this.differ(stateVector);
-    else this.refused("invalid", "the relay asks for the same difference for ever");
+    else this.refused("invalid", "the relay asks again and again");
   }
 
   /** The relay refused our updates for good. */
@@ -245,7 +245,7 @@ export class DocumentSync {
   /** The difference that was asked for in `turn`; all that it holds is on this disk. */
   offer(update: Uint8Array, through: number, turn: number): void {
     if (update.length > limits.MAX_UPDATE_BYTES) {
-      this.refused("too_large", `no relay takes ${update.length} bytes at once`);
+      this.refused("too_large", `${update.length} bytes at once`);
     } else if (this.awaitingOffer && turn === this.turn) this.offerReady = { update, through };
   }
 

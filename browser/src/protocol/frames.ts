@@ -40,12 +40,12 @@ export interface Values {
   id: Uint8Array;
   optionalId: Uint8Array | null;
   bytes: Uint8Array;
+  answer: Uint8Array;
   bool: boolean;
   room: string;
   token: string | null;
   reason: string;
   user: string;
-  role: string;
   code: string;
   body: string;
   meta: Uint8Array;
@@ -60,9 +60,8 @@ const TYPES = {
   bool: "good confirm newest whole",
   room: "room",
   token: "token",
-  reason: "code reason service",
+  reason: "code reason service role",
   user: "user sender",
-  role: "role",
   body: "body",
   meta: "meta",
 } as const satisfies { readonly [T in Type]?: string };
@@ -103,7 +102,7 @@ export const SHAPES = {
   receipts: "channel data",
   cast: "channel payload",
   call: "channel request service payload",
-  answer: "channel request code reason payload",
+  answer: "channel request code reason payload:answer",
   change: "channel request user role",
   changed: "channel request code reason",
   members: "channel whole data",
@@ -137,9 +136,6 @@ export type FrameOf<K extends Kind> = K extends Kind
   : never;
 export type Frame = FrameOf<Kind>;
 
-/** What a relay may send in parts. */
-export const IN_PARTS: readonly Kind[] = ["joined", "updates", "difference", "resync", "answer"];
-
 type Check = (value: unknown) => boolean;
 
 const isInt: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
@@ -164,7 +160,7 @@ const optional =
 /** Whether `value` may name a room: 1–255 bytes of UTF-8, no control characters. */
 export const isRoomName: Check = (value) =>
   isText(limits.MAX_ROOM_NAME_BYTES)(value) &&
-  /^[^\u0000-\u001f\u007f-\u009f]+$/.test(value as string);
+  /^\P{Cc}+$/u.test(value as string);
 
 /** The check of each type of field. */
 const CHECKS: { readonly [T in Type]: Check } = {
@@ -173,12 +169,12 @@ const CHECKS: { readonly [T in Type]: Check } = {
   id: isId,
   optionalId: optional(isId),
   bytes: isBytes(),
+  answer: isBytes(limits.MAX_ANSWER_BYTES),
   bool: (value) => typeof value === "boolean",
   room: isRoomName,
   token: optional(isText(limits.MAX_TOKEN_BYTES)),
   reason: isText(limits.MAX_REASON_BYTES),
   user: isText(limits.MAX_USER_BYTES),
-  role: isText(limits.MAX_ROLE_BYTES),
   code: isText(limits.MAX_CODE_BYTES),
   body: isText(limits.MAX_BODY_BYTES),
   meta: isBytes(limits.MAX_META_BYTES),

@@ -11,7 +11,6 @@
  */
 
 import * as encoding from "lib0/encoding";
-
 import { encodeUtf8 } from "lib0/string";
 
 const MAX_DEPTH = 64;

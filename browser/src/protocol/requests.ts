@@ -11,6 +11,8 @@ import type { Frame } from "./frames.js";
 export interface Answer {
   readonly code: string;
   readonly reason: string;
+  /** What a service gave. */
+  readonly value?: unknown;
 }
 
 let last = 0;

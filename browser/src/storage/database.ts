@@ -145,7 +145,7 @@ export class Database {
 
   /** Open the store of this name, made if there is none. Throws `StorageUnavailable`. */
   static async open(name: string): Promise<Database> {
-    if (typeof indexedDB === "undefined") throw unavailable("this browser has no IndexedDB");
+    if (!globalThis.indexedDB) throw unavailable("this browser has no IndexedDB");
     try {
       const request = indexedDB.open(name, VERSION);
       request.onupgradeneeded = (event) => {
@@ -235,7 +235,7 @@ function makeTables(db: IDBDatabase): void {
 }
 
 function translated(error: unknown): unknown {
-  const name = error instanceof DOMException ? error.name : "";
+  const { name } = error as Error;
   if (name === "QuotaExceededError") {
     return new QuotaExceeded(
       "The storage for this site is full. What was saved is on this device; what was edited since is " +

@@ -92,5 +92,5 @@ function nextInLine(work: ChatTransaction, ttlMs: number | null): Partial<Messag
 async function rowOf(work: ChatTransaction, id: number): Promise<MessageRow> {
   const row = await work.messages.get(id);
   if (row?.room === work.room) return row;
-  throw new WrongState("This message is not of this room. Find it again with history().");
+  throw new WrongState("This message is not of this room.");
 }

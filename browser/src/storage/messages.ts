@@ -330,8 +330,7 @@ function isSame(work: ChatTransaction, row: MessageRow, message: LoggedMessage):
   // Ours, and not in the log yet: before ENTERED nobody can say who we are.
   const isOurs = row.position !== null && !hasSeq(row);
   const sender = (isOurs ? work.chat.user : row.sender) || message.sender;
-  const areAlike = isSameContent(row, message);
-  return areAlike && sender === message.sender;
+  return isSameContent(row, message) && sender === message.sender;
 }
 
 /** A message that is here has this number, unless another has it. */

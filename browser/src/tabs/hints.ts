@@ -8,16 +8,15 @@ import type { Asked } from "../protocol/chatSync.js";
 import type { Answer } from "../protocol/requests.js";
 import type { RoomStanding } from "../roomSync.js";
 
-/** What a tab has the leader ask the relay for: messages that are missing, another role. */
+/** What a tab has the leader ask the relay for: messages that are missing, another role, a service's answer. */
 export type Wish =
   | ({ readonly kind: "fetch" } & Asked)
-  | { readonly kind: "change"; readonly user: string; readonly role: string };
+  | { readonly kind: "change"; readonly user: string; readonly role: string }
+  | { readonly kind: "call"; readonly service: string; readonly payload: Uint8Array };
 
 export type Hint =
-  /** The store has more of a room than it had. */
+  /** The store has more of a room, or of its chat, than it had. */
   | { readonly type: "moved"; readonly room: number }
-  /** The store has more of a room's chat than it had. */
-  | { readonly type: "chat"; readonly room: number }
   /** To the leader: ask the relay. */
   | { readonly type: "wish"; readonly room: string; readonly ask: string; readonly wish: Wish }
   /** The relay's answer, once what came with it is in the store; null: there will be none. */
@@ -35,6 +34,14 @@ export type Hint =
   | { readonly type: "ask" }
   /** Presence, to the relay (`up`) or from it. */
   | { readonly type: "presence"; readonly room: string; readonly data: Uint8Array; readonly up: boolean }
+  /** A broadcast, to the relay (`up`) and to the other tabs, or from it. */
+  | {
+      readonly type: "broadcast";
+      readonly room: string;
+      readonly sender: string;
+      readonly payload: Uint8Array;
+      readonly up: boolean;
+    }
   /** The leader joined a room: everybody, announce yourself. */
   | { readonly type: "announce"; readonly room: string }
   /** To the leader: what a user asked for in another tab. */

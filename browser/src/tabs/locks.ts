@@ -8,7 +8,7 @@ export class Locks {
 
   /** `prefix` is the store's name. Throws `StorageUnavailable` where there are no locks. */
   constructor(private readonly prefix: string) {
-    if (typeof navigator === "undefined" || navigator.locks === undefined) {
+    if (!globalThis.navigator?.locks) {
       throw unavailable("this page is no secure context");
     }
   }
