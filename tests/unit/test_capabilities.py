@@ -51,7 +51,7 @@ def test_in_every_state_each_feature_is_what_the_readmes_column_says(state: Stat
 
 
 def test_the_outcomes_that_the_browser_shares_are_the_tables() -> None:
-    """``browser/test/capabilities.test.ts`` holds the npm package to the same file."""
+    """``browser/test/capabilities.test.ts`` holds the npm package to what is available."""
     shared = json.loads((Path(__file__).parent / "capabilities.json").read_text())
     assert shared == {
         "without a relay" if state is None else str(state): {
