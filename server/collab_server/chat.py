@@ -112,7 +112,9 @@ class Chat:
         assert self.is_loaded
         self._move(state.head, ())
         reader.seq = catch_up_from(state, seq, granted)
-        reader.due = {user: None for user in self._marks if user != reader.user}
+        # Its user may have read on, on another device, since the state was read.
+        has_read = self.read_upto(reader.user) > state.read_upto
+        reader.due = {user: None for user in self._marks if user != reader.user or has_read}
         reader.due_members = None
         reader.due_verdicts.clear()
         reader.is_overrun = False

@@ -266,8 +266,17 @@ def test_a_mark_of_what_was_read_from_the_log_stands_before_its_commit_is_told()
 
 def test_who_enters_is_due_the_marks_of_all_others() -> None:
     chat = chat_of(Receipt("ana", 1, 1), Receipt("ben", 2, 2), Receipt("cat", 3, 3))
-    ben = enter(chat, "ben")
+    ben = enter(chat, "ben", at=replace(state(), read_upto=2))
     assert receipts_for(chat, ben) == [Receipt("ana", 1, 1), Receipt("cat", 3, 3)]
+
+
+def test_who_enters_is_due_what_its_user_read_elsewhere_since_its_state_was_read() -> None:
+    chat = chat_of(Receipt("ana", 1, 1))
+    laptop = enter(chat, at=state(3))
+    before = state(3)  # of the log, for another device of hers, which enters now
+    assert chat.mark(laptop, 3, 2) == Receipt("ana", 3, 2)
+    assert receipts_for(chat, enter(chat, at=before, seq=3)) == [Receipt("ana", 3, 2)]
+    assert receipts_for(chat, enter(chat, at=replace(before, read_upto=2), seq=3)) == []
 
 
 def test_many_marks_go_in_pages_of_a_frames_size() -> None:
