@@ -64,7 +64,8 @@ class LogMessages(ChatWork):
         if known is None:
             self.stored.added.append(self._add(message))
         else:
-            in_log = self._into_log(known, message.seq, **self._of_log(known, message))
+            log = self._of_log(known, message) | _rewritten(known, message.body, message.meta)
+            in_log = self._into_log(known, message.seq, **log)
             self._set_logged(known, in_log, message)
             if known.position is not None:
                 self.stored.logged.append(known.id)
@@ -117,8 +118,14 @@ class LogMessages(ChatWork):
     def _known(self, message: LoggedMessage) -> MessageRow | None:
         """The message that is here already, and has no certain place in the log."""
         for row in with_id(self.connection, self.room_id, message.id):
-            certain = row.is_in_log and not is_missing(self._gaps(), row.place)
-            if not certain and self._is_same(row, message):
+            if (
+                row.seq is None and row.state in IN_LOG
+            ):  # accepted under a number that another had here
+                certain, same = False, self._was_rewritten(row, message)
+            else:
+                certain = row.is_in_log and not is_missing(self._gaps(), row.place)
+                same = self._is_same(row, message)
+            if same and not certain:
                 return row
         return None
 
@@ -160,8 +167,7 @@ class LogMessages(ChatWork):
         return merged
 
     def _rewrite(self, row: MessageRow, body: str, meta: bytes, **columns: object) -> MessageRow:
-        as_sent = row.as_sent or digest(row.body, row.meta)
-        columns |= {"body": body, "meta": meta, "as_sent": as_sent}
+        columns |= _rewritten(row, body, meta)
         return update(self.connection, row.row, **columns)
 
     def _of_log(self, row: MessageRow, message: LoggedMessage) -> dict[str, object]:
@@ -238,3 +244,10 @@ class LogMessages(ChatWork):
             replaced=0, accepted_at=None, refusals=0, offered=1, verdict_reason="",
             verdict=Verdict.AWAITED if row.verdict else Verdict.NOT_ASKED, **columns,
         )  # fmt: skip
+
+
+def _rewritten(row: MessageRow, body: str, meta: bytes) -> dict[str, object]:
+    """What changes of a message of which the relay keeps this."""
+    if (row.body, row.meta) == (body, meta):
+        return {}
+    return {"body": body, "meta": meta, "as_sent": row.as_sent or digest(row.body, row.meta)}

@@ -18,6 +18,8 @@ ONCE_BROKEN = (
     20_059_034, 20_059_094,  # the reader's log became another one, and not that of who was told
     770_000_883,  # a file is cloned before a program hears what it has sent
     # Faults of the product
+    20_013_210,  # what a user read elsewhere between the state of a log and the entering
+    20_063_543,  # a message that is accepted under a number which another has here
     730_001_793,  # a mark that came before its head was told to the relay's memory
     730_001_244,  # ENTERED of a room that was being deleted
     760_000_171,  # the id of a message that was found to be another, given to the next

@@ -628,6 +628,26 @@ def test_what_both_histories_have_is_one_message_again(file: sqlite3.Connection)
     assert (stored.added, stored.gaps) == ([], ())
 
 
+@pytest.mark.parametrize("body", ["m2", "better"])
+def test_a_message_that_is_told_a_number_which_another_has_here_is_found_when_it_comes(
+    file: sqlite3.Connection, body: str
+) -> None:
+    receive(file, message(1))
+    send(file, 2)
+    bind(file, 2)
+    store(file, place(1, 1), decide(2, "accepted", 2))
+    # The relay has one message now: ours, which a copy of the file has sent.
+    replaced(file, after=1, head=1)
+    store(file, cc.NewLane(FRESH, rolled_back=False))
+    store(file, cc.Bind(FRESH, 1, (ident(2),)), decide(2, "accepted", 1))
+    assert (row(file, 2).seq, row(file, 2).state) == (None, "accepted")
+    filled = store(file, cc.Fill(1, [message(1, 2, sender="me", body=body)], 1, 1, 1))
+    assert filled.added == []
+    assert (row(file, 2).seq, row(file, 2).body) == (1, body)
+    assert len(select(file, "WHERE message_id = ?", (ident(2),))) == 1
+    assert [found.id for found in select(file, "WHERE replaced", ())] == [ident(1_001)]
+
+
 def test_own_messages_of_the_last_days_are_offered_again_and_never_expire(
     file: sqlite3.Connection,
 ) -> None:
