@@ -77,6 +77,8 @@ class LogMessages(ChatWork):
             if columns.get("mine", True):
                 state = self._state_in_log(seq)
             columns |= {"state": state, "code": "", "reason": ""}
+        elif row.seq is None and row.mine:  # receipts did not reach it while it had no number
+            columns |= {"state": max(row.state, self._state_in_log(seq), key=PATH.index)}
         there = at_seq(self.connection, self.room_id, seq)
         if there is None or there.row == row.row:
             columns |= {"seq": seq, "place": seq, "tie": 0, "replaced": 0}

@@ -110,8 +110,9 @@ class ChatChecks:
         self._is_put_back = False
         self._is_new_log = True
         self._has_signed_in = False  # another user on some device
-        # Users on whose devices the log became another one: they had read in the one before.
-        self._read_another: set[str] = set()
+        # Users who had read in another log than the present one, or in a file that was put back.
+        self._unread_again: set[str] = set()
+        self._users: dict[int, set[str]] = {}  # for whom a device spoke
         self._forgets_lanes = plan.limits["MAX_LANES_PER_USER"] < 1000
         # What a device has promised: the bodies that a message may have, in their order.
         self._kept: dict[tuple[int, int], dict[bytes, list[str]]] = {}
@@ -144,6 +145,7 @@ class ChatChecks:
 
     def file_was_put_back(self, device: int) -> None:
         """A device's file is an older one."""
+        self._unread_again |= self._users.get(device, set())
         self._is_copied = True
         self._any_order_up_to = self._numbers
         for book in (self._kept, self._receipts):
@@ -328,7 +330,7 @@ class ChatChecks:
             case cc.Replace():
                 self._world.count("history replaced")
                 self._receipts.pop(_key(chat), None)
-                self._read_another.add(change.place.user)
+                self._unread_again.add(change.place.user)
                 if not self._is_put_back:
                     raise Violation(f"{_who(chat)} takes the relay's log for another one")
             case cc.Bind():
@@ -454,6 +456,7 @@ class ChatChecks:
         match frame:
             case frames.Entered():
                 chat.told_user, chat.told_read = frame.user, frame.read_upto
+                self._users.setdefault(chat.device.number, set()).add(frame.user)
             case frames.Receipts():
                 receipts = unpack_receipts(frame.data)
                 read = [one.read_upto for one in receipts if one.user == chat.told_user]
@@ -494,7 +497,7 @@ class ChatChecks:
                     raise Violation(f"{_who(chat)} has lost a message that was sent")
         _receipts_agree(
             chats,
-            is_told_again=lambda user: not self._has_signed_in and user not in self._read_another,
+            is_told_again=lambda user: not self._has_signed_in and user not in self._unread_again,
         )
 
     def _has_ends(

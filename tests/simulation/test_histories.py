@@ -15,11 +15,11 @@ ONCE_BROKEN = (
     # Faults of the simulation itself, mended
     299, 6_938, 20_020, 20_003_180, 760_000_103, 770_002_978,
     770_001_929, 770_002_973, 770_003_804,  # a message is edited whose ``send`` never returned
-    20_059_034, 20_059_094,  # the reader's log became another one, and not that of who was told
+    20_014_661, 20_059_034, 20_059_094,  # what a user had read was lost, and not by who was told
     770_000_883,  # a file is cloned before a program hears what it has sent
     # Faults of the product
     20_013_210,  # what a user read elsewhere between the state of a log and the entering
-    20_063_543,  # a message that is accepted under a number which another has here
+    20_063_543, 20_017_309,  # a message that is accepted under a number which another has here
     730_001_793,  # a mark that came before its head was told to the relay's memory
     730_001_244,  # ENTERED of a room that was being deleted
     760_000_171,  # the id of a message that was found to be another, given to the next

@@ -641,9 +641,10 @@ def test_a_message_that_is_told_a_number_which_another_has_here_is_found_when_it
     store(file, cc.NewLane(FRESH, rolled_back=False))
     store(file, cc.Bind(FRESH, 1, (ident(2),)), decide(2, "accepted", 1))
     assert (row(file, 2).seq, row(file, 2).state) == (None, "accepted")
+    store(file, cc.TakeReceipts([Receipt("ana", 1, 0)], 0))
     filled = store(file, cc.Fill(1, [message(1, 2, sender="me", body=body)], 1, 1, 1))
     assert filled.added == []
-    assert (row(file, 2).seq, row(file, 2).body) == (1, body)
+    assert (row(file, 2).seq, row(file, 2).body, row(file, 2).state) == (1, body, "delivered")
     assert len(select(file, "WHERE message_id = ?", (ident(2),))) == 1
     assert [found.id for found in select(file, "WHERE replaced", ())] == [ident(1_001)]
 
