@@ -44,7 +44,6 @@ class ProgressMeter:
         self._start = 0
         self._head = 0
         self._waiting = 0  # updates and messages of ours
-        self._first = -1  # the mark at entering the chat; -1 before
         self._of_piece = 0
         self._best = 0
         self._is_over = False
@@ -54,7 +53,6 @@ class ProgressMeter:
         self._start = machine.position.offset if good else head
         self._head = head
         self._waiting = machine.pending_updates + chat.outbox.pending
-        self._first = -1
         self._of_piece = self._best = 0
         self._is_over = False
 
@@ -92,10 +90,8 @@ class ProgressMeter:
             return 0
         if chat.is_caught_up:
             return _WHOLE
-        if self._first < 0:
-            self._first = chat.reader.stored
-        missing = chat.reader.target - self._first
-        come = chat.reader.stored - self._first
+        missing = chat.reader.target - chat.reader.began
+        come = chat.reader.stored - chat.reader.began
         return _WHOLE * max(0, come) // missing if missing > 0 else 0
 
 

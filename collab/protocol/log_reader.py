@@ -42,7 +42,8 @@ class LogReader:
         self.seq = seq
         self.stored = seq  # the mark as it is on the disk
         self.is_placed = False  # ENTERED came on this joining
-        self.target = 0  # the head that ENTERED named
+        self.began = 0  # the mark when it came
+        self.target = 0  # the head that it named
         self._run = b""  # the generation of this connection
         self._requests = 0
         self._asked: dict[int, _Asked] = {}
@@ -80,9 +81,11 @@ class LogReader:
         )  # fmt: skip
         if not frame.good:
             self.generation, self.seq = self._run, frame.after
+            self.began = self.seq
             return Replace(place, re_offer_since)
         if frame.after > self.seq:
             self.generation, self.seq = self._run, frame.after
+        self.began = self.seq
         return place
 
     def detach(self) -> None:

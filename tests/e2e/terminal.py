@@ -26,6 +26,8 @@ _ROWS, _COLUMNS = 24, 100
 _CONTROL: Final = re.compile(
     r"\x1b\[([?<>=0-9;]*)(\$?[A-Za-z])|\x1b[()][A-Z0-9]|\x1b[=>78]|\x1b\]22;[a-z]*(?:\x07|\x1b\\)"
 )
+# Those would be believed more than the terminal itself, which is of another size.
+_ENVIRONMENT: Final = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
 _ASKS_FOR_FRAMES: Final = "\x1b[?2026$p"
 _HAS_FRAMES: Final = "\x1b[?2026;2$y"
 
@@ -37,15 +39,16 @@ class Glass:
     """
 
     def __init__(self, rows: int = _ROWS, columns: int = _COLUMNS) -> None:
-        self.resize(rows, columns)
-        self._rest = ""
         self._seen: str | None = None  # while a frame is drawn, what was before it
+        self._rest = ""
+        self.resize(rows, columns)
 
     def resize(self, rows: int, columns: int) -> None:
         """Become of another size, and empty: the program draws anew."""
         self._rows, self._columns = rows, columns
         self._cells = [[" "] * columns for _ in range(rows)]
         self._row = self._column = 0
+        self._seen = None
 
     @property
     def text(self) -> str:
@@ -106,9 +109,9 @@ class Glass:
             case "A":
                 self._row = max(0, self._row - count)
             case "B":
-                self._row = min(_ROWS - 1, self._row + count)
+                self._row = min(self._rows - 1, self._row + count)
             case "C":
-                self._column = min(_COLUMNS - 1, self._column + count)
+                self._column = min(self._columns - 1, self._column + count)
             case "D":
                 self._column = max(0, self._column - count)
             case "H":
@@ -225,7 +228,7 @@ def terminal(
     with subprocess.Popen(
         [*COMMAND, *arguments],
         stdin=follower, stdout=follower, stderr=follower,
-        env={**os.environ, "TERM": "xterm", **environ},
+        env={**_ENVIRONMENT, "TERM": "xterm", **environ},
         start_new_session=True,
     ) as process:  # fmt: skip
         os.close(follower)
