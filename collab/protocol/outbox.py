@@ -173,7 +173,8 @@ class Outbox:
             _check(outcome.code, outcome.seq)
         known = {outcome.lane_seq: outcome for outcome in outcomes}
         changes: list[Change] = []
-        foreign = last > self.bound
+        # Nothing has gone up in a slot whose binding is not stored yet.
+        foreign = last > self.bound or any(number <= last for number in self._binding)
         for slot in list(self._slots.values()):
             if slot.lane_seq > last:
                 continue

@@ -133,10 +133,8 @@ class LogMessages(ChatWork):
 
     def _is_same(self, row: MessageRow, message: LoggedMessage) -> bool:
         """Whether a message of the same id is the same message."""
-        if row.position is not None and not row.is_in_log and row.code != OTHER_USER:
-            sender = self.chat.user or message.sender  # ours; before ENTERED nobody can say
-        else:
-            sender = row.sender or message.sender
+        is_ours = row.position is not None and not row.is_in_log
+        sender = row.sender or (self.chat.user if is_ours else "") or message.sender
         asked = row.verdict != Verdict.NOT_ASKED, message.verdict != Verdict.NOT_ASKED
         content = (message.body, message.meta, message.sender)
         return (row.body, row.meta, sender) == content and asked[0] == asked[1]

@@ -20,6 +20,8 @@ ONCE_BROKEN = (
     # Faults of the product
     20_013_210,  # what a user read elsewhere between the state of a log and the entering
     20_063_543, 20_017_309,  # a message that is accepted under a number which another has here
+    20_020_541,  # a lane that a copy used beyond what was stored of its bindings
+    20_076_926,  # a message of a user before, cancelled while the relay took it
     730_001_793,  # a mark that came before its head was told to the relay's memory
     730_001_244,  # ENTERED of a room that was being deleted
     760_000_171,  # the id of a message that was found to be another, given to the next

@@ -251,6 +251,18 @@ def test_a_lane_that_is_not_ours_alone_is_left(name: str) -> None:
     assert outbox.bind() == [Bind(FRESH, 1, (ident(2), ident(3)))]
 
 
+def test_a_lane_that_a_copy_used_while_a_binding_was_on_its_way_to_the_disk_is_left() -> None:
+    outbox = Outbox(lane_epoch=EPOCH, bound=0, waiting=[waits(1)], slots=())
+    entered(outbox)
+    (bind,) = outbox.bind()
+    assert isinstance(bind, Bind)
+    outbox.detach()
+    # Nothing has gone up from here, so it was another one, whatever it says in the slot.
+    assert entered(outbox, 1, [SlotOutcome(1, ident(1), "accepted", 7)]) == [
+        NewLane(FRESH, rolled_back=True)
+    ]
+
+
 def test_a_lane_that_went_on_without_this_file_is_left_also_when_nothing_of_ours_is_open() -> None:
     outbox = Outbox(lane_epoch=EPOCH, bound=3, waiting=[waits(7)], slots=())
     assert entered(outbox, 4, [SlotOutcome(4, ident(99), "accepted", 8)]) == [

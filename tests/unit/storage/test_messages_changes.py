@@ -207,6 +207,18 @@ def test_with_another_device_id_only_who_is_named_by_it_is_the_same_person(
     assert [one.mine for one in here] == [is_same]
 
 
+def test_what_a_user_before_took_back_and_the_relay_had_taken_is_one_message(
+    file: sqlite3.Connection,
+) -> None:
+    store(file, place())
+    send(file, 1)
+    bind(file, 1)
+    store(file, cc.GiveUp(ident(1), MessageState.CANCELLED), cc.NewUser("you", FRESH))
+    assert (states(file), row(file, 1).sender) == (["cancelled"], "me")
+    assert receive(file, message(1, 1, sender="me")).added == []
+    assert (states(file), row(file, 1).seq, row(file, 1).mine) == (["accepted"], 1, False)
+
+
 def test_a_message_never_gets_the_id_of_one_that_went(file: sqlite3.Connection) -> None:
     store(file, place())
     send(file, 1)
