@@ -21,12 +21,10 @@ import { Room } from "./room.js";
 import { NOT_JOINED, type RoomStanding } from "./roomSync.js";
 import { Database } from "./storage/database.js";
 import { Documents } from "./storage/documents.js";
-import { Hints, type Hint, type Wish } from "./tabs/hints.js";
+import { Hints, type Act, type Hint, type Wish } from "./tabs/hints.js";
 import { Locks } from "./tabs/locks.js";
 
 const LOOK_EVERY_MS = 2_000;
-/** What the connection does for each act of a user. */
-const ACTS = { connect: "connect", offline: "suspend", online: "resume" } as const;
 const OTHER_TAB = Symbol();
 
 export interface Options {
@@ -166,11 +164,11 @@ export class Client {
 
   /** Stay away from the network, in all tabs, until `goOnline`. Everything goes on here. */
   goOffline(): void {
-    this.act("offline");
+    this.act("suspend");
   }
 
   goOnline(): void {
-    this.act("online");
+    this.act("resume");
   }
 
   /** Save everything and let go. */
@@ -237,9 +235,10 @@ export class Client {
   private async openReplica(name: string): Promise<Held> {
     const stored = await this.documents.create(name);
     const replica = new Replica(stored.room, this.documents);
+    const moved = (): void => this.hints.post({ type: "moved", room: stored.room.id });
     const chat = new Chat(this.database, stored.chat, {
       clock: this.clock,
-      moved: () => this.hints.post({ type: "moved", room: stored.room.id }),
+      moved,
       ask: (wish) => this.ask(name, wish, wish.kind === "fetch" ? limits.FETCH_TIMEOUT_MS : undefined),
       isOpen: () => this.standing(name).isChatOpen,
       access: () => this.standing(name).access,
@@ -252,13 +251,12 @@ export class Client {
     this.held.set(name, held);
     await Promise.all([replica.catchUp(), chat.begin()]);
     chat.watchers.add(() => replica.changes.wake());
-    replica.onMoved = () => this.hints.post({ type: "moved", room: replica.row.id });
+    replica.onMoved = moved;
     replica.awareness.on(
       "update",
       (changes: { added: number[]; updated: number[]; removed: number[] }, origin: unknown) => {
         if (origin !== "local") return; // of another tab, of the relay, or gone silent
-        const clients = [...changes.added, ...changes.updated, ...changes.removed];
-        const data = encodeAwarenessUpdate(replica.awareness, clients);
+        const data = encodeAwarenessUpdate(replica.awareness, Object.values(changes).flat());
         this.tell({ type: "presence", room: name, data, up: true });
       },
     );
@@ -296,10 +294,12 @@ export class Client {
       case "rooms":
         void this.leader?.look();
         break;
-      case "presence":
-        if (!isOwn) this.takePresence(hint.room, hint.data);
+      case "presence": {
+        const held = this.held.get(hint.room);
+        if (held && !isOwn) applyAwarenessUpdate(held.replica.awareness, hint.data, OTHER_TAB);
         if (hint.up) this.leader?.rooms.get(hint.room)?.sendPresence(hint.data);
         break;
+      }
       case "broadcast":
         if (!isOwn || !hint.up) this.held.get(hint.room)?.chat.live.hear(hint.sender, hint.payload);
         if (hint.up) this.leader?.rooms.get(hint.room)?.cast(hint.payload);
@@ -308,7 +308,8 @@ export class Client {
         this.announce(hint.room);
         break;
       case "act":
-        this.carryOut(hint.act);
+        if (hint.act !== "connect") this.isOffline = hint.act === "suspend";
+        this.leader?.connection[hint.act]();
         break;
       case "status":
         this.clock.hear(hint.running);
@@ -317,14 +318,9 @@ export class Client {
     }
   }
 
-  private act(act: "connect" | "offline" | "online"): void {
+  private act(act: Act): void {
     this.check();
     this.tell({ type: "act", act });
-  }
-
-  private carryOut(act: "connect" | "offline" | "online"): void {
-    if (act !== "connect") this.isOffline = act === "offline";
-    this.leader?.connection[ACTS[act]]();
   }
 
   private takeStatus(
@@ -376,11 +372,6 @@ export class Client {
   }
 
   // Presence
-
-  private takePresence(name: string, data: Uint8Array): void {
-    const held = this.held.get(name);
-    if (held) applyAwarenessUpdate(held.replica.awareness, data, OTHER_TAB);
-  }
 
   /** Say who is here, with a clock above the last one: the relay has just begun to listen. */
   private announce(name: string): void {

@@ -10,7 +10,7 @@
 import { Changes } from "./events.js";
 import * as limits from "./limits.js";
 import { Link, Lost, type Greeting } from "./link.js";
-import { probe } from "./probe.js";
+import { isSomebodyElse } from "./probe.js";
 import { Backoff } from "./protocol/backoff.js";
 import { Close, isPermanent } from "./protocol/frames.js";
 import type { RoomSync } from "./roomSync.js";
@@ -173,7 +173,7 @@ export class Connection {
     if (lost.code === null) {
       this.set("probing", lost.message);
       const base = this.url.replace(/^ws/, "http");
-      isCaptive = (await probe(base, this.attempt.signal)) === "somebody else";
+      isCaptive = await isSomebodyElse(base, this.attempt.signal);
     }
     if (this.ended.signal.aborted || this.isSuspended) return;
     if (Date.now() - began > limits.RESET_AFTER_MS) this.backoff.reset();

@@ -164,8 +164,14 @@ export class Link {
   /** The next frame that goes up for a room. */
   private nextOf(room: RoomSync): Uint8Array<ArrayBuffer> | null {
     const next = this.inOrder.get(room.name)?.shift();
-    if (next !== undefined) return next;
-    const frame = this.isOpen(room) ? room.nextFrame() : null;
+    return next ?? this.nextFrom(room, room);
+  }
+
+  private nextFrom(
+    room: RoomSync,
+    source: { nextFrame(): Frame | null },
+  ): Uint8Array<ArrayBuffer> | null {
+    const frame = this.isOpen(room) ? source.nextFrame() : null;
     return frame === null ? null : encode(frame);
   }
 
@@ -177,11 +183,6 @@ export class Link {
       return encode({ kind: "cast", channel: room.machine.channel, payload });
     }
     return null;
-  }
-
-  private nextOfChat(room: RoomSync): Uint8Array<ArrayBuffer> | null {
-    const frame = this.isOpen(room) ? room.chat.nextFrame() : null;
-    return frame === null ? null : encode(frame);
   }
 
   private isOpen(room: RoomSync): boolean {
@@ -208,7 +209,7 @@ export class Link {
         this.channels.set(frame.channel, room);
         room.receive(frame, this.generation);
         // Beside its document, however long that is; no room's name begins like this.
-        this.outgoing.attach(`\0${room.name}`, () => this.nextOfChat(room));
+        this.outgoing.attach(`\0${room.name}`, () => this.nextFrom(room, room.chat));
         break;
       }
       case "denied":

@@ -1,13 +1,11 @@
-/** Who answers at the relay's address: the relay itself, somebody else, or nobody. */
+/** Whether somebody else answers at the relay's address. */
 
 import { hex, randomBytes } from "./bytes.js";
-
-export type Answer = "relay" | "somebody else" | "nobody";
 
 const TIMEOUT_MS = 5_000;
 
 /** Ask `base` (http or https) for a fresh nonce. Only the relay itself can give it back. */
-export async function probe(base: string, signal: AbortSignal): Promise<Answer> {
+export async function isSomebodyElse(base: string, signal: AbortSignal): Promise<boolean> {
   const nonce = hex(randomBytes(16));
   try {
     const response = await fetch(`${base}/probe?nonce=${nonce}`, {
@@ -17,8 +15,8 @@ export async function probe(base: string, signal: AbortSignal): Promise<Answer> 
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
     });
     const body = (await response.json().catch(() => null)) as { readonly nonce?: unknown } | null;
-    return response.ok && body?.nonce === nonce ? "relay" : "somebody else";
+    return !response.ok || body?.nonce !== nonce;
   } catch {
-    return "nobody"; // or an answer that this page may not read, which says as little
+    return false; // nobody, or an answer that this page may not read, which says as little
   }
 }

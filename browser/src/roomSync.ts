@@ -18,7 +18,6 @@ import type { Hint } from "./tabs/hints.js";
 
 /** How a room stands with the relay, as the leader tells the other tabs. */
 export interface RoomStanding {
-  readonly isCaughtUp: boolean;
   readonly isLevel: boolean;
   /** Whether messages can go up now. */
   readonly isChatOpen: boolean;
@@ -28,7 +27,6 @@ export interface RoomStanding {
 }
 
 export const NOT_JOINED: RoomStanding = {
-  isCaughtUp: false,
   isLevel: false,
   isChatOpen: false,
   access: 0,
@@ -96,7 +94,6 @@ export class RoomSync implements Shell, Uplink {
     const error = this.error ?? chat.error;
     const code = error instanceof Rejected ? error.code : "";
     return {
-      isCaughtUp: machine.isCaughtUp && chat.isCaughtUp,
       isLevel: machine.isLevel && this.replica.isSaved && chat.isCaughtUp,
       isChatOpen: chat.isOpen,
       access: machine.access,

@@ -82,10 +82,10 @@ export function unpackMap(data: Uint8Array): Record<string, unknown> | null {
   if (data.length === 0) return {};
   try {
     const values = unpack(data);
-    const isMap = typeof values === "object" && values !== null && !Array.isArray(values);
-    return isMap && !(values instanceof Uint8Array) ? (values as Record<string, unknown>) : null;
+    const isMap = Object.getPrototypeOf(values) === Object.prototype;
+    return isMap ? (values as Record<string, unknown>) : null;
   } catch {
-    return null;
+    return null; // also of nothing at all, which has no prototype
   }
 }
 

@@ -86,8 +86,8 @@ export function pack(value: unknown): Uint8Array<ArrayBuffer> {
     } else if (Array.isArray(value)) {
       head(value.length, FIX_ARRAY, 15, ARRAY - 1, 1);
       for (const item of value) add(item, depth + 1);
-    } else if (typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
-      const entries = Object.entries(value);
+    } else if (Object.getPrototypeOf(value) === Object.prototype) {
+      const entries = Object.entries(value as object);
       head(entries.length, FIX_MAP, 15, MAP - 1, 1);
       for (const [key, item] of entries) {
         text(key);

@@ -11,7 +11,7 @@
 
 import type { Position, Row } from "../protocol/documentSync.js";
 import { NOWHERE } from "../protocol/documentSync.js";
-import { beginChat, CHAT_TABLES, forgetChat, type ChatRow } from "./chatRows.js";
+import { beginChat, CHAT_TABLES, forgetChat, span, type ChatRow } from "./chatRows.js";
 import type { Database, RoomRow, SnapshotRow } from "./database.js";
 
 /** What is to be stored of one room, all or nothing, in this order. */
@@ -97,8 +97,7 @@ export class Documents {
       const known = await tables.snapshots.get(room);
       if (row === undefined || (known !== undefined && known.through >= through)) return;
       await tables.snapshots.put({ room, through, data: snapshot });
-      const range = IDBKeyRange.bound([room, 0], [room, through]);
-      await tables.updates.each(range, "byRoom", (update, cursor) => {
+      await tables.updates.each(span(room, 0, through), "byRoom", (update, cursor) => {
         if (!update.local || update.id <= row.ackedThrough) cursor.delete();
       });
     });
@@ -109,8 +108,7 @@ export class Documents {
     await this.db.write(["rooms", "updates", "snapshots", ...CHAT_TABLES], async (tables) => {
       await tables.rooms.delete(room);
       await tables.snapshots.delete(room);
-      const range = IDBKeyRange.bound([room, 0], [room, Infinity]);
-      await tables.updates.each(range, "byRoom", (_, cursor) => cursor.delete());
+      await tables.updates.each(span(room), "byRoom", (_, cursor) => cursor.delete());
       await forgetChat(tables, room);
     });
   }

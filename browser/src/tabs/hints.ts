@@ -14,6 +14,9 @@ export type Wish =
   | { readonly kind: "change"; readonly user: string; readonly role: string }
   | { readonly kind: "call"; readonly service: string; readonly payload: Uint8Array };
 
+/** What a user may do to the connection, by the name that it has there. */
+export type Act = "connect" | "suspend" | "resume";
+
 export type Hint =
   /** The store has more of a room, or of its chat, than it had. */
   | { readonly type: "moved"; readonly room: number }
@@ -45,7 +48,7 @@ export type Hint =
   /** The leader joined a room: everybody, announce yourself. */
   | { readonly type: "announce"; readonly room: string }
   /** To the leader: what a user asked for in another tab. */
-  | { readonly type: "act"; readonly act: "connect" | "offline" | "online" };
+  | { readonly type: "act"; readonly act: Act };
 
 export class Hints {
   private readonly channel: BroadcastChannel;
