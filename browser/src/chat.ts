@@ -31,6 +31,7 @@ import type { Answer } from "./protocol/requests.js";
 import {
   CHAT_TABLES,
   ChatTransaction,
+  otherUser,
   span,
   TAIL,
   type ChatRow,
@@ -153,8 +154,8 @@ export class Chat {
   /**
    * Queue a message; it is on this disk when this resolves, and goes up when it can. Throws
    * `TooLarge` (body above 32 KiB, meta above 8), {@link BadMessage}, {@link IdConflict},
-   * {@link OutboxFull}, {@link QuotaExceeded}, `OfflineError` (with `ttlMs: 0`). Then nothing
-   * was stored and nothing will be sent.
+   * {@link OutboxFull}, {@link QuotaExceeded}, `OfflineError` (with `ttlMs: 0`), and, as all that
+   * changes something here, {@link OtherUser}. Then nothing was stored and nothing will be sent.
    */
   async send(body: string, options: SendOptions = {}): Promise<Message> {
     const { ttlMs = limits.DEFAULT_TTL_MS } = options;
@@ -287,25 +288,28 @@ export class Chat {
 
   private async act<T>(work: (at: ChatTransaction) => Promise<T>): Promise<T> {
     this.check();
-    return (await this.change(work)).result;
+    const act = (at: ChatTransaction): Promise<T> => {
+      const error = otherUser(at.chat);
+      if (error) throw error;
+      return work(at);
+    };
+    return (await this.change(act)).result;
   }
 
   private async readOnce(): Promise<void> {
     const before = this.row;
     const { room, version } = before;
-    const read = await this.db.read(["chats", "messages"], async (tables) => {
-      const { messages } = tables;
-      const chat = await tables.chats.get(room);
-      const isNew = chat !== undefined && chat.version > version;
+    const read = await this.db.read(["chats", "messages"], async ({ chats, messages }) => {
+      const chat = await chats.get(room);
+      if (chat === undefined || chat.version <= version) return null;
       const isFirst = version < 0; // all of it may be much, and nobody holds a message yet
-      const rows =
-        isNew && !isFirst ? await messages.all(span(room, version + 1), "byChange") : [];
-      const bound = isNew ? await messages.all(span(room), "bound") : [];
-      const waiting = isNew ? await messages.count(span(room), "waiting") : 0;
+      const rows = isFirst ? [] : await messages.all(span(room, version + 1), "byChange");
+      const bound = await messages.all(span(room), "bound");
+      const waiting = await messages.count(span(room), "waiting");
       return { chat, rows, bound, waiting };
     });
+    if (read === null || this.isClosed) return;
     const { chat } = read;
-    if (chat === undefined || chat.version <= version || this.isClosed) return;
     this.row = chat;
     this.pending = read.waiting + read.bound.filter((row) => row.state === "sending").length;
     this.show(before, chat, read.rows);
@@ -349,6 +353,8 @@ export class Chat {
 
   private showMessage(row: MessageRow, since: number): void {
     const message = this.handle(row);
+    const twin = this.held.get(row.twin as number)?.deref();
+    if (twin) twin.row = row;
     const isNew = row.added > since;
     this.observers.emit({ type: isNew ? "MessageAdded" : "MessageChanged", message });
     const { code, reason, decided = 0 } = row;

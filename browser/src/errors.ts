@@ -15,6 +15,7 @@
  *     ├── WrongState          a message is not in a state that allows this; it was left as it is
  *     ├── NotSent             a message ended before the relay had it; .state says how
  *     ├── HistoryReplaced     the relay's messages of a room have another history
+ *     ├── OtherUser           the store is another user's; nothing was stored or sent
  *     ├── Rejected            the relay said no; .code says why
  *     ├── RoomReplaced        the relay has another room of this name
  *     └── BadFrame            the relay broke the protocol
@@ -62,6 +63,9 @@ export class WrongState extends CollabError {
 }
 export class HistoryReplaced extends CollabError {
   override readonly name = "HistoryReplaced";
+}
+export class OtherUser extends CollabError {
+  override readonly name = "OtherUser";
 }
 export class RoomReplaced extends CollabError {
   override readonly name = "RoomReplaced";

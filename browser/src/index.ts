@@ -14,6 +14,7 @@ export {
   IdConflict,
   NotSent,
   OfflineError,
+  OtherUser,
   OutboxFull,
   QuotaExceeded,
   ReadOnly,

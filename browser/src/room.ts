@@ -4,7 +4,7 @@ import type * as Y from "yjs";
 import type { Awareness } from "y-protocols/awareness";
 
 import type { Chat } from "./chat.js";
-import { closed, CollabError, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
+import { closed, CollabError, OtherUser, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
 import { Observers, until, type Unsubscribe } from "./events.js";
 import type { Broadcast } from "./live.js";
 import type { Members } from "./members.js";
@@ -131,7 +131,8 @@ export class Room {
     const isSynced = (): boolean => {
       this.check();
       const { error, synced, refused } = this.status;
-      const isFinal = error instanceof RoomReplaced || (error instanceof Rejected && !error.retryable);
+      const isFinal =
+        error instanceof RoomReplaced || error instanceof OtherUser || (error instanceof Rejected && !error.retryable);
       if (isFinal) throw error;
       if (refused !== null) {
         throw new Rejected(
@@ -176,6 +177,6 @@ function errorOf({ error }: RoomStanding): CollabError | null {
   if (error === null) return null;
   const { name, message, code } = error;
   if (name === "Rejected") return new Rejected(message, code, isTransient(code));
-  const kinds: Record<string, typeof CollabError> = { RoomReplaced, QuotaExceeded };
+  const kinds: Record<string, typeof CollabError> = { RoomReplaced, OtherUser, QuotaExceeded };
   return new (kinds[name] ?? CollabError)(message);
 }

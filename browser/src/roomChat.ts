@@ -19,7 +19,7 @@ import {
   uuid,
 } from "./protocol/messages.js";
 import { Requests, type Answer } from "./protocol/requests.js";
-import type { ChatTransaction } from "./storage/chatRows.js";
+import { otherUser, type ChatTransaction } from "./storage/chatRows.js";
 import * as messages from "./storage/messages.js";
 import type { Wish } from "./tabs/hints.js";
 
@@ -39,7 +39,7 @@ export interface Uplink {
 }
 
 export class RoomChat {
-  error: CollabError | null = null;
+  private failure: CollabError | null = null;
   private machine: ChatSync | null = null;
   private frames: ChatFrame[] = [];
   private isRunning = false;
@@ -58,6 +58,11 @@ export class RoomChat {
       if (!this.isRunning && row.version > this.seen) this.moved();
     });
     this.moved();
+  }
+
+  /** Why the chat does not go on. */
+  get error(): CollabError | null {
+    return this.machine?.phase === "closed" ? otherUser(this.chat.row) : this.failure;
   }
 
   /** Whether messages can go up now. */
@@ -128,7 +133,7 @@ export class RoomChat {
       this.frames = [];
       try {
         await this.step(machine, frames);
-        this.error = null;
+        this.failure = null;
       } catch (error) {
         if (error instanceof BadFrame) {
           this.detach();
@@ -150,7 +155,7 @@ export class RoomChat {
       await messages.expire(work);
       if (machine?.phase === "open") await messages.bindNext(work);
       const expiry = await messages.nextExpiry(work);
-      if (expiry !== null) await work.storeTime();
+      if (expiry < Infinity) await work.storeTime();
       return { slots: await work.bound(), expiry, awaited: work.awaited };
     });
     this.seen = stored.chat.version;
@@ -160,7 +165,7 @@ export class RoomChat {
     clearTimeout(this.timer);
     if (this.isOver) return;
     const now = this.chat.tab.clock.now();
-    const deadline = Math.min(machine?.deadline(now) ?? Infinity, stored.result.expiry ?? Infinity);
+    const deadline = Math.min(machine?.deadline(now) ?? Infinity, stored.result.expiry);
     if (deadline < Infinity) {
       const wait = Math.min(Math.max(0, deadline - now), LOOK_AGAIN_MS);
       this.timer = setTimeout(() => this.moved(), wait);
@@ -168,7 +173,7 @@ export class RoomChat {
   }
 
   private failed(error: CollabError): void {
-    this.error = error;
+    this.failure = error;
     this.seen = this.chat.row.version;
     // What this joining knew may be half done; all that counts is in the store.
     const wasJoined = this.machine !== null;
@@ -185,13 +190,19 @@ export class RoomChat {
     answers: [request: number, answer: Answer][],
   ): Promise<void> {
     const { now } = work;
-    if (!machine.isPlaced && ["receipts", "members", "changed", "verdicts"].includes(frame.kind)) {
+    if (machine.phase === "closed") return;
+    if (!machine.isPlaced && frame.kind !== "entered") {
       throw new BadFrame(`${frame.kind} before ENTERED`);
     }
-    const isOurLane = isEqual(machine.standing.laneEpoch, work.chat.laneEpoch);
+    const isInLane =
+      machine.phase === "open" && isEqual(machine.standing.laneEpoch, work.chat.laneEpoch);
     switch (frame.kind) {
       case "entered": {
         machine.checkEntered(frame);
+        if (!messages.isOwner(work, frame.user)) {
+          machine.phase = "closed";
+          return;
+        }
         const outcomes = unpackOutcomes(frame.outcomes);
         for (const one of outcomes) {
           checkOutcome(one.code, one.seq);
@@ -204,12 +215,12 @@ export class RoomChat {
       }
       case "outcome": {
         checkOutcome(frame.code, frame.seq);
-        if (!isOurLane || machine.phase !== "open") return; // ENTERED tells of it
+        if (!isInLane) return; // ENTERED tells of it
         await this.outcome(machine, frame, work);
         break;
       }
       case "expected":
-        if (!isOurLane || machine.phase !== "open") return;
+        if (!isInLane) return;
         machine.stands(work.chat, await work.bound());
         if (machine.expected(frame.laneSeq, now)) return;
         await messages.beginLane(work, frame.laneSeq > work.chat.bound);

@@ -245,7 +245,7 @@ test("only what was never bound expires, at its time and not before", async () =
   store.now += 999;
   await store.change(messages.expire);
   assert.equal((await store.row(2)).state, "queued");
-  assert.equal((await store.change(messages.nextExpiry)) as number - store.clock.now(), 1);
+  assert.equal((await store.change(messages.nextExpiry)) - store.clock.now(), 1);
   store.now += 1;
   await store.change(messages.expire);
   assert.deepEqual((await store.states()).sort(), ["body 1: sending", "body 2: expired", "body 3: queued"]);

@@ -45,12 +45,18 @@ async def site(
     on_message: OnMessage | None = None,
     on_confirm: OnConfirm | None = None,
     services: Mapping[str, Service] | None = None,
+    authorize: Authorize | None = None,
 ) -> AsyncIterator[TestRelay]:
     """A relay that also serves the test page at ``/``; its URL without ``ws`` is the origin."""
     page = HTMLResponse(PAGE.replace("{script}", script))
     routes = [Route("/", lambda _request: page)]
     relaying = relay_with(
-        routes, data, on_message=on_message, on_confirm=on_confirm, services=services
+        routes,
+        data,
+        on_message=on_message,
+        on_confirm=on_confirm,
+        services=services,
+        authorize=authorize,
     )
     async with relaying as relay:
         yield relay
@@ -68,7 +74,7 @@ async def relay_with(
 ) -> AsyncIterator[TestRelay]:
     """A relay that has these pages, too; their users may also come through these proxies.
 
-    Everybody may do everything, unless ``authorize`` says otherwise.
+    Everybody may do everything, unless ``authorize`` says otherwise. Then a token is who has it.
     """
     probe = listen(Settings(data=data, open=True, port=0))
     port = probe.getsockname()[1]
@@ -77,7 +83,7 @@ async def relay_with(
     settings = Settings(data=data, open=authorize is None, port=port, origins=allowed)
     app = Relay(
         settings,
-        authenticate=_anybody if authorize is not None else None,
+        authenticate=_named if authorize is not None else None,
         authorize=authorize,
         on_message=on_message,
         on_confirm=on_confirm,
@@ -95,5 +101,5 @@ async def relay_with(
             await running._serving.aclose()
 
 
-async def _anybody(_token: str | None, _request: HTTPConnection) -> User:
-    return User("anybody")
+async def _named(token: str | None, _request: HTTPConnection) -> User:
+    return User(token or "anybody")

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import collab
+from collab.protocol.frames import Access
+from collab_server.auth import User
 from collab_server.confirming import Confirm, ConfirmRequest, Refuse, VerdictRuling
-from collab_server.hooks import Accept, IncomingMessage, Reject, Ruling
+from collab_server.hooks import Accept, IncomingMessage, Reject, Rewrite, Ruling
 from tests.browser.conftest import browser
 from tests.browser.pages import QUICK, WITHIN_S, Tab, tab, until
 from tests.browser.site import site
@@ -312,6 +314,93 @@ def test_what_is_rejected_or_expires_comes_back_with_its_body(tmp_path: Path, ha
             await page.ask("client.goOnline()")
             await page.synced()
             assert [body for seq, body in await log_of(page) if seq] == ["hello"]
+
+    asyncio.run(main())
+
+
+def test_what_the_relay_rewrites_is_one_message_for_its_writer_too(
+    tmp_path: Path, harness: str
+) -> None:
+    async def checked(message: IncomingMessage) -> Ruling:
+        return Rewrite(body=f"{message.body} (checked)")
+
+    async def main() -> None:
+        async with (
+            site(tmp_path / "relay", harness, on_message=checked) as relay,
+            browser(tmp_path / "ada") as ada,
+            collab.open(":memory:", relay=relay.url, settings=QUICK) as client,
+        ):
+            room = await client.room("design")
+            page, other = await tab(ada, relay.url), await tab(ada, relay.url)
+            for number in range(10):  # now the log is first, now the outcome
+                await send(page if number % 2 else other, f"live {number}")
+                await room.chat.send(f"Python {number}")
+            async with relay.offline():
+                await send(page, *(f"offline {number}" for number in range(20)))
+                await page.page.close()
+            page = await tab(ada, relay.url)
+            await page.synced()
+            await room.wait_synced(WITHIN_S)
+            together = await log_in(room)
+            assert [seq for seq, _ in together] == list(range(1, 41))
+            for name, count in (("live", 10), ("Python", 10), ("offline", 20)):
+                of_name = [body for _, body in together if body.startswith(name)]
+                assert of_name == [f"{name} {number} (checked)" for number in range(count)]
+            await come_true(together, lambda: log_of(page), lambda: log_of(other))
+            marked = """async () => (await room.chat.history({ limit: 2000 })).messages
+                .filter((message) => message.replaced).length"""
+            assert await page.ask(marked) == 0
+
+    asyncio.run(main())
+
+
+_SIGN_IN = """async ([relay, token]) => {
+    await client.close();
+    globalThis.client = await collab.open({ name: "shared", relay, token });
+    globalThis.room = await client.room("design");
+}"""
+
+
+def test_what_one_user_wrote_never_goes_up_for_another_on_the_same_store(
+    tmp_path: Path, harness: str
+) -> None:
+    async def everything(_user: User, _room: str) -> Access:
+        return Access.WRITE
+
+    async def main() -> None:
+        async with (
+            site(tmp_path / "relay", harness, authorize=everything) as relay,
+            browser(tmp_path / "profile") as profile,
+            collab.open(":memory:", relay=relay.url, token="cem", settings=QUICK) as client,
+        ):
+            room = await client.room("design")
+            page = await tab(profile, relay.url)
+            await page.ask(_SIGN_IN, [relay.url, "ada"])
+            await send(page, "first")
+            await page.synced()
+            await page.ask("client.goOffline()")
+            await come_true("suspended", page.state)
+            await send(page, "waits")
+
+            await page.ask(_SIGN_IN, [relay.url, "bob"])
+            await come_true("OtherUser", lambda: page.ask("room.status.error?.name"))
+            refused = "room.chat.send('of bob').catch((error) => error.name)"
+            assert await page.ask(refused) == "OtherUser"
+            await page.insert(0, "Bob's text")  # documents have no author
+            body = (await client.room("design")).text("body")
+            await come_true("Bob's text", lambda: asyncio.sleep(0, str(body)))
+            assert await log_of(page) == [(1, "first"), (None, "waits")]
+            await room.wait_synced(WITHIN_S)
+            assert await log_in(room) == [(1, "first")]
+
+            await page.ask(_SIGN_IN, [relay.url, "ada"])
+            await page.synced()
+            await send(page, "goes on")
+            await page.synced()
+            expected = [(1, "first"), (2, "waits"), (3, "goes on")]
+            await come_true(expected, lambda: log_of(page), lambda: log_in(room))
+            assert {message.sender for message in await room.chat.history()} == {"ada"}
+            assert not page.faults
 
     asyncio.run(main())
 

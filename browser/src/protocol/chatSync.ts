@@ -61,7 +61,8 @@ export interface Asked {
 }
 
 export class ChatSync {
-  phase: "joined" | "entering" | "open" = "joined";
+  /** "closed": the relay takes us for somebody else than whose the disk is. */
+  phase: "joined" | "entering" | "open" | "closed" = "joined";
   /** Whether messages can go up, as far as the disk has it. */
   isOpen = false;
   /** ENTERED came, at least once. */

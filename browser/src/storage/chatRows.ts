@@ -14,7 +14,7 @@
 
 import { randomBytes, sizeOf } from "../bytes.js";
 import type { Clock } from "../clock.js";
-import { Closed, OutboxFull } from "../errors.js";
+import { Closed, OtherUser, OutboxFull } from "../errors.js";
 import * as limits from "../limits.js";
 import { add, remove, lose, type Gaps } from "../protocol/gaps.js";
 import type { Member } from "../protocol/members.js";
@@ -40,6 +40,8 @@ export interface ChatRow {
   readonly seq: number;
   readonly readUpto: number;
   readonly user: string;
+  /** Whom the relay takes us for instead, if it said so last: nothing is sent or changed for them. */
+  readonly stranger?: string;
   readonly relayRead: number;
   readonly relayHead: number;
   readonly relayUnread: number;
@@ -77,7 +79,7 @@ export interface MessageRow {
   readonly kind: number;
   readonly verdict: number;
   /** Why the application refused it; what was stored before there were verdicts has none. */
-  readonly verdictReason?: string;
+  readonly verdictReason?: string | undefined;
   readonly code: string;
   readonly reason: string;
   readonly position: number | null;
@@ -98,6 +100,10 @@ export interface MessageRow {
   readonly ended: number;
   /** The change by which it was confirmed or refused. */
   readonly decided?: number;
+  /** What was sent from here, where the relay keeps something else. */
+  readonly asSent?: { readonly body: string; readonly meta: Uint8Array };
+  /** The row in which the log had it before its outcome proved them to be one; it is gone. */
+  readonly twin?: number;
   // For indexes alone.
   readonly waiting?: number;
   readonly expiring?: number;
@@ -127,6 +133,18 @@ export const hasSeq = (row: MessageRow): boolean => row.seq !== null && !row.rep
 /** All keys of a room from `low` to `high`, both included. */
 export const span = (room: number, low = 0, high = Infinity): IDBKeyRange =>
   IDBKeyRange.bound([room, low], [room, high]);
+
+/** All places of a room but those of what waits. */
+export const beforeTail = (room: number): IDBKeyRange => span(room, 0, Number.MAX_SAFE_INTEGER);
+
+/** Why this room's chat stands still: it is another user's. */
+export function otherUser({ user, stranger }: ChatRow): OtherUser | null {
+  if (!stranger) return null;
+  return new OtherUser(
+    `This store is ${user}'s, and the relay takes us for ${stranger}. Its messages are kept on this ` +
+      `device, and nothing is sent. Open a store of another name.`,
+  );
+}
 
 /** One transaction's view of a room's chat. What throws has stored nothing. */
 export class ChatTransaction {
@@ -333,8 +351,8 @@ export class ChatTransaction {
 
   /** What changes of an own message that is in the log, whatever became of it here. */
   accepted(row: MessageRow, seq: number): Partial<MessageRow> {
-    if (isInLog(row.state)) return {};
-    advance(row.state, "accepted");
+    // Receipts do not reach what is in the log and has no number yet.
+    if (isInLog(row.state) && row.seq !== null) return {};
     return { state: this.stateInLog(seq), code: "", reason: "" };
   }
 }

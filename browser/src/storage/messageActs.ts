@@ -2,7 +2,7 @@
 
 import { IdConflict, WrongState } from "../errors.js";
 import { isSameContent } from "../protocol/messages.js";
-import { TAIL, type ChatTransaction, type MessageRow } from "./chatRows.js";
+import { beforeTail, TAIL, type ChatTransaction, type MessageRow } from "./chatRows.js";
 
 /** A message as a program gives it. `ttlMs` null: it waits for ever. */
 export interface Draft {
@@ -18,7 +18,7 @@ export interface Draft {
 /** Queue a message, unless it is here already. Throws {@link IdConflict}, {@link OutboxFull}. */
 export async function write(work: ChatTransaction, draft: Draft): Promise<MessageRow> {
   const [known] = await work.withId(draft.id);
-  if (known?.mine && isSameContent(known, draft)) return known;
+  if (known?.mine && isSameContent({ ...known, ...known.asSent }, draft)) return known;
   if (known !== undefined) {
     throw new IdConflict(
       `Another message of this room has the id ${draft.id}. Nothing was stored. Give this one ` +
@@ -67,13 +67,12 @@ export async function retry(work: ChatTransaction, id: number): Promise<void> {
 /** The user has read up to this seq, or all that is known. It never goes back. */
 export async function markRead(work: ChatTransaction, upto: number | null): Promise<void> {
   const { seq, readUpto, room } = work.chat;
-  const range = IDBKeyRange.bound([room], [room, Number.MAX_SAFE_INTEGER, 0]);
   let newest = seq;
   const look = (row: MessageRow): boolean => {
     if (row.tie === 0) newest = Math.max(newest, row.place);
     return row.tie !== 0;
   };
-  await work.messages.each(range, "byPlace", look, "prev");
+  await work.messages.each(beforeTail(room), "byPlace", look, "prev");
   const read = upto === null ? newest : Math.min(upto, newest);
   if (read > readUpto) work.set({ readUpto: read });
 }

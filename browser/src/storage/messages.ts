@@ -8,7 +8,8 @@
  *    nobody remembers, begins a new lane; what is undecided is queued again, under the old ids.
  * 3. The mark and the messages that it covers, or the gap, are one transaction.
  * 4. Two messages never have one number. What comes from the log takes its place in it; what stood
- *    there by another history is kept, and marked. Nothing is deleted.
+ *    there by another history is kept, and marked. Nothing is deleted, but the second row of what
+ *    proves to be one message.
  * 5. What may be at the relay never expires here.
  */
 
@@ -29,7 +30,10 @@ import {
   type Receipt,
   type SlotOutcome,
 } from "../protocol/messages.js";
-import { hasSeq, SETTLED, TAIL, type ChatTransaction, type MessageRow } from "./chatRows.js";
+import { beforeTail, hasSeq, SETTLED, span, TAIL, type ChatTransaction, type MessageRow } from "./chatRows.js";
+
+/** How the name of a user begins that an open relay made of the device's id. */
+const ANYBODY = "anybody-";
 
 /** The relay's history, and where it goes on for us. `generation`: that of this connection. */
 export interface Place {
@@ -58,16 +62,14 @@ export async function bindNext(work: ChatTransaction): Promise<void> {
 
 /** The time of these is over, and the relay never saw them. */
 export async function expire(work: ChatTransaction): Promise<void> {
-  const range = IDBKeyRange.bound([work.room], [work.room, work.now]);
-  for (const row of await work.messages.all(range, "expiring")) {
+  for (const row of await work.messages.all(span(work.room, 0, work.now), "expiring")) {
     await work.move(row, "expired", { place: row.writtenAfter });
   }
 }
 
-/** When something expires next, in running time; null: nothing does. */
-export async function nextExpiry(work: ChatTransaction): Promise<number | null> {
-  const range = IDBKeyRange.bound([work.room], [work.room, Infinity]);
-  return (await work.messages.get(range, "expiring"))?.expiring ?? null;
+/** When something expires next, in running time; Infinity: nothing does. */
+export async function nextExpiry(work: ChatTransaction): Promise<number> {
+  return (await work.messages.get(span(work.room), "expiring"))?.expiring ?? Infinity;
 }
 
 /** Whether what a slot holds by the relay is what this store bound to it. */
@@ -111,7 +113,18 @@ export async function decide(
 ): Promise<void> {
   if (isInLog(row.state)) await work.update(row, SETTLED); // the log was faster
   else if (code === "accepted") {
-    await intoLog(work, row, seq, { sender: work.chat.user, ...SETTLED });
+    const [there] = await work.inLog(seq, seq);
+    const told = { sender: work.chat.user, ...SETTLED };
+    if (there === undefined) await intoLog(work, row, seq, told);
+    else if (there.id === row.id) {
+      // The log was faster, and has what the application at the relay made of it.
+      const { row: twin, verdict, verdictReason } = there;
+      await work.messages.delete(twin);
+      await intoLog(work, row, seq, { ...told, ...ofLog(row, there), verdict, verdictReason, twin });
+    } else {
+      // A relay may give one number twice; then the first keeps it.
+      await work.update(row, { ...told, ...work.accepted(row, seq), place: row.writtenAfter });
+    }
   } else {
     const state = stateOf(row, code);
     const place = state === "stalled" ? TAIL : row.writtenAfter;
@@ -148,6 +161,15 @@ export async function beginLane(work: ChatTransaction, isForeign: boolean): Prom
 
 // The log
 
+/** Whether the relay takes us for the user whose store this is; if not, all stays as it is. */
+export function isOwner(work: ChatTransaction, user: string): boolean {
+  const owner = work.chat.user;
+  // At an open relay a device that took another id is the same person under another name.
+  const isSame = owner === user || owner === "" || owner.startsWith(ANYBODY);
+  work.set({ stranger: isSame ? "" : user });
+  return isSame;
+}
+
 /** The relay says how its history stands. */
 export async function place(work: ChatTransaction, at: Place): Promise<void> {
   const { generation, after, oldest } = at;
@@ -177,9 +199,8 @@ async function replace(work: ChatTransaction, at: Place): Promise<void> {
   for (const row of gone) left.set(row.row, await work.update(row, { replaced: true, tie: -row.row }));
   // Own messages that were accepted lately are queued again, under their ids.
   const since = work.now - limits.REOFFER_MS;
-  const range = IDBKeyRange.bound([work.room], [work.room, Number.MAX_SAFE_INTEGER, Infinity]);
   let resent = 0;
-  for (const row of await work.messages.all(range, "byPlace")) {
+  for (const row of await work.messages.all(beforeTail(work.room), "byPlace")) {
     const isOurs = row.position !== null && isInLog(row.state) && row.writtenAt >= since;
     // In another history a verdict may not have fallen, or be another one.
     const verdict = Math.min(row.verdict, AWAITED);
@@ -295,20 +316,17 @@ async function advanceOurs(work: ChatTransaction): Promise<void> {
 
 /** A message of the log. */
 async function take(work: ChatTransaction, message: LoggedMessage): Promise<void> {
-  const { seq, id, body, meta, sender, ...rest } = message;
-  const log = (row: MessageRow): Partial<MessageRow> => ({
-    sender, ...rest, verdict: verdictOf(message, row.verdict),
-  });
+  const { seq, id, sender } = message;
   const [there] = await work.inLog(seq, seq);
   if (there?.id === id && isSame(work, there, message)) {
-    await work.update(there, log(there));
+    await work.update(there, ofLog(there, message));
     return;
   }
   if (there !== undefined) await work.update(there, { replaced: true, tie: -there.row });
   for (const row of await work.withId(id)) {
     const isCertain = hasSeq(row) && !isMissing(work.chat.gaps, row.place);
     if (isCertain || !isSame(work, row, message)) continue;
-    await intoLog(work, row, seq, log(row));
+    await intoLog(work, row, seq, ofLog(row, message));
     return;
   }
   const mine = sender === work.chat.user;
@@ -316,37 +334,44 @@ async function take(work: ChatTransaction, message: LoggedMessage): Promise<void
   await work.add({ ...message, verdict: verdictOf(message), place: seq, state, mine });
 }
 
+/** What the log says of a message that is here, which the application at the relay may have rewritten. */
+function ofLog(row: MessageRow, message: LoggedMessage | MessageRow): Partial<MessageRow> {
+  const { sender, body, meta, sentAt, acceptedAt, kind } = message;
+  const asSent = { body: row.body, meta: row.meta };
+  return {
+    sender, body, meta, sentAt, acceptedAt, kind,
+    verdict: verdictOf(message, row.verdict),
+    ...(!isSameContent(row, message) && { asSent: row.asSent ?? asSent }),
+  };
+}
+
 /**
  * What to store of a verdict: the first one stays, and a refusal counts once its reason is here, which
  * comes in VERDICTS alone.
  */
-function verdictOf({ verdict }: LoggedMessage, known: number = NOT_ASKED): number {
+function verdictOf({ verdict }: LoggedMessage | MessageRow, known: number = NOT_ASKED): number {
   if (isDecided(known)) return known;
   return verdict === REFUSED ? AWAITED : verdict;
 }
 
 /** Whether a message of the same id is the same message. */
 function isSame(work: ChatTransaction, row: MessageRow, message: LoggedMessage): boolean {
-  // Ours, and not in the log yet: before ENTERED nobody can say who we are.
-  const isOurs = row.position !== null && !hasSeq(row);
-  const sender = (isOurs ? work.chat.user : row.sender) || message.sender;
-  return isSameContent(row, message) && sender === message.sender;
+  const isUnseen = row.position !== null && row.acceptedAt === null; // ours, and not from the log yet
+  const isTaken = isUnseen && isInLog(row.state);
+  // Before ENTERED nobody can say who we are.
+  const sender = (isUnseen && !isTaken ? work.chat.user : row.sender) || message.sender;
+  // Of what was taken the log alone says what it is.
+  return sender === message.sender && (isTaken || isSameContent(row, message));
 }
 
-/** A message that is here has this number, unless another has it. */
+/** A message that is here has this number. */
 async function intoLog(
   work: ChatTransaction,
   row: MessageRow,
   seq: number,
   more: Partial<MessageRow>,
 ): Promise<void> {
-  const [there] = await work.inLog(seq, seq);
-  const isFree = there === undefined || there.row === row.row;
-  await work.update(row, {
-    ...more,
-    ...work.accepted(row, seq),
-    // A relay may give one number twice; then the first keeps it.
-    ...(isFree ? { seq, place: seq, tie: 0, replaced: false } : { place: row.writtenAfter }),
-  });
-  if (isFree) work.has(seq, seq);
+  const place = { seq, place: seq, tie: 0, replaced: false };
+  await work.update(row, { ...more, ...work.accepted(row, seq), ...place });
+  work.has(seq, seq);
 }
