@@ -199,8 +199,8 @@ class ChatChecks:
                 raise Violation(f"message {known} is in the log again, as {seq}")
         room.ids[message_id] = seq
         sent = self._sent.get(message_id)
-        if sent is None or message_id in self._any_order:
-            return
+        if sent is None or message_id in self._any_order or known is not None:
+            return  # of what is forgotten the order is, too
         if self._has_signed_in and sender != sent.lane[1]:
             return  # it was on its way, and is retried as another user's now
         newest = room.newest.get(sent.lane, 0)

@@ -16,6 +16,7 @@ ONCE_BROKEN = (
     299, 6_938, 20_020, 20_003_180, 760_000_103, 770_002_978,
     770_001_929, 770_002_973, 770_003_804,  # a message is edited whose ``send`` never returned
     20_014_661, 20_059_034, 20_059_094,  # what a user had read was lost, and not by who was told
+    20_079_322,  # a lane is forgotten, and what it brought deleted by age: it comes again
     770_000_883,  # a file is cloned before a program hears what it has sent
     # Faults of the product
     20_013_210,  # what a user read elsewhere between the state of a log and the entering
