@@ -135,32 +135,38 @@ def demo(
     raise typer.Exit(run_notebook(Console(), port=chosen, data=folder, kernel=kernel))
 
 
+# What several commands take alike.
+_Relay = Annotated[
+    str | None, typer.Option(envvar="COLLAB_RELAY", help="Address, such as ws://127.0.0.1:8765.")
+]
+_OwnStore = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="COLLAB_STORE",
+        help="File that keeps everything; one for each relay. Default: collab/collab.db in "
+        "this user's folder for data.",
+        show_default=False,
+    ),
+]
+_TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the token, read at each connection. Or set COLLAB_TOKEN."),
+]
+_Last = Annotated[int, typer.Option(min=1, max=1000, help="Messages to begin with.")]
+
+
 @app.command()
 def chat(
     room: Annotated[str, typer.Argument(help="Name of the room.")],
     *,
-    relay: Annotated[
-        str | None,
-        typer.Option(envvar="COLLAB_RELAY", help="Address, such as ws://127.0.0.1:8765."),
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="COLLAB_STORE",
-            help="File that keeps everything; one for each relay. Default: collab/collab.db in "
-            "this user's folder for data.",
-            show_default=False,
-        ),
-    ] = None,
+    relay: _Relay = None,
+    store: _OwnStore = None,
     name: Annotated[
         str | None,
         typer.Option(envvar="COLLAB_NAME", help="What others see beside your identity."),
     ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the token, read at each connection. Or set COLLAB_TOKEN."),
-    ] = None,
-    last: Annotated[int, typer.Option(min=1, max=1000, help="Messages to begin with.")] = 50,
+    token_file: _TokenFile = None,
+    last: _Last = 50,
     wait: Annotated[
         float,
         typer.Option(min=0.0, help="In a pipe: seconds to wait for what was sent."),
@@ -186,28 +192,14 @@ def edit(
     room: Annotated[str, typer.Argument(help="Name of the room.")],
     *,
     text: Annotated[str, typer.Option(help="Name of the text in the room.")] = "body",
-    relay: Annotated[
-        str | None,
-        typer.Option(envvar="COLLAB_RELAY", help="Address, such as ws://127.0.0.1:8765."),
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="COLLAB_STORE",
-            help="File that keeps everything; one for each relay. Default: collab/collab.db in "
-            "this user's folder for data.",
-            show_default=False,
-        ),
-    ] = None,
+    relay: _Relay = None,
+    store: _OwnStore = None,
     name: Annotated[
         str | None,
         typer.Option(envvar="COLLAB_NAME", help="What others see beside your caret."),
     ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the token, read at each connection. Or set COLLAB_TOKEN."),
-    ] = None,
-    last: Annotated[int, typer.Option(min=1, max=1000, help="Messages to begin with.")] = 50,
+    token_file: _TokenFile = None,
+    last: _Last = 50,
 ) -> None:
     """Write a room's text with others, online or not, its chat beside it.
 
@@ -324,9 +316,6 @@ def kernel(
 notebooks = typer.Typer(no_args_is_help=True, help="Notebooks as .ipynb files.")
 app.add_typer(notebooks, name="notebook")
 
-_Relay = Annotated[
-    str | None, typer.Option(envvar="COLLAB_RELAY", help="Address, such as ws://127.0.0.1:8765.")
-]
 _Store = Annotated[Path | None, typer.Option(help="A device's store file. Default: memory.")]
 
 

@@ -79,14 +79,10 @@ class LogReader:
             frame.user, self._run, frame.after, frame.head, frame.oldest,
             frame.read_upto, frame.unread,
         )  # fmt: skip
-        if not frame.good:
-            self.generation, self.seq = self._run, frame.after
-            self.began = self.seq
-            return Replace(place, re_offer_since)
-        if frame.after > self.seq:
+        if not frame.good or frame.after > self.seq:
             self.generation, self.seq = self._run, frame.after
         self.began = self.seq
-        return place
+        return place if frame.good else Replace(place, re_offer_since)
 
     def detach(self) -> None:
         """The connection is gone, or the room is joined again."""
