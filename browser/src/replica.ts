@@ -6,6 +6,8 @@
  *    with the position that covers it.
  * 2. The replica has every row up to `place`. What other tabs made it has only from the store.
  * 3. While the store refuses, edits stay in memory and are tried again.
+ * 4. What was edited here counts as saved only when it was read back, so that it counts as not acked
+ *    by then: at no moment is it neither.
  */
 
 import * as Y from "yjs";
@@ -55,12 +57,11 @@ export class Replica {
   compacts = false;
   /** Called when this tab has saved something. */
   onMoved: () => void = () => undefined;
-  private queue: Waiting[] = [];
+  private readonly queue: Waiting[] = [];
   private queued = 0;
   private saved = 0;
   private saving = false;
   private changed = false;
-  private ackedThrough = 0;
   private snapshotBytes = 0;
   private tailBytes = 0;
 
@@ -110,20 +111,20 @@ export class Replica {
   /** All that a state vector lacks, and the row up to which everything is in it, once it is saved. */
   async difference(stateVector: Uint8Array): Promise<{ update: Uint8Array; through: number }> {
     await this.waitSaved();
-    await this.catchUp();
     const through = this.place;
     const update = Y.encodeStateAsUpdate(this.doc, stateVector);
     await this.waitSaved();
     return { update, through };
   }
 
-  /** Put a snapshot in the place of the stored updates, if that is worth it. */
+  /** Put a snapshot in the place of the rows that are acked, if that is worth it. */
   private async compact(): Promise<void> {
-    const isWorthIt = this.tailBytes > Math.max(this.snapshotBytes, limits.COMPACT_FROM_BYTES);
+    const acked = this.tailBytes - sizeOf(this.unacked);
+    const isWorthIt = acked > Math.max(this.snapshotBytes, limits.COMPACT_FROM_BYTES);
     if (!isWorthIt || !this.isSaved || this.isWaiting || this.closed) return;
     const snapshot = Y.encodeStateAsUpdate(this.doc);
-    this.tailBytes = 0;
     await this.documents.compact(this.row.id, snapshot, this.place);
+    this.tailBytes = sizeOf(this.unacked);
     this.snapshotBytes = snapshot.length;
   }
 
@@ -146,12 +147,9 @@ export class Replica {
     const last = stored.updates.at(-1);
     if (last !== undefined) {
       this.place = last.id;
-      const updates = stored.updates.map((update) => update.data);
-      this.tailBytes += updates.reduce((sum, update) => sum + update.length, 0);
-      const [first = new Uint8Array()] = updates;
-      Y.applyUpdate(this.doc, updates.length > 1 ? Y.mergeUpdates(updates) : first, STORED);
+      this.tailBytes += sizeOf(stored.updates);
+      Y.applyUpdate(this.doc, Y.mergeUpdates(stored.updates.map((update) => update.data)), STORED);
     }
-    this.ackedThrough = stored.room?.ackedThrough ?? this.ackedThrough;
     this.unacked = [...stored.unacked];
     const rows = stored.unacked.filter((row) => row.id > before);
     if (rows.length > 0) this.onRows(rows);
@@ -164,6 +162,7 @@ export class Replica {
     if (this.closed) return;
     this.queue.push(what);
     this.queued += 1;
+    this.changes.wake();
     if (!this.saving) void this.saveAll();
   }
 
@@ -171,28 +170,26 @@ export class Replica {
     this.saving = true;
     // What is edited in one turn of the event loop is one row.
     await Promise.resolve();
-    for (let failures = 0; this.queue.length > 0; ) {
-      const batch = this.queue;
-      this.queue = [];
+    for (let failures = 0, unread = 0; !this.isSaved; ) {
       try {
+        const batch = [...this.queue];
         await this.documents.append(batchOf(this.row.id, batch));
+        unread += this.queue.splice(0, batch.length).length;
+        this.onMoved();
+        await this.catchUp();
+        this.saved += unread;
+        this.lastSaved = Date.now();
+        this.error = null;
+        failures = unread = 0;
+        this.changes.wake();
       } catch (error) {
-        this.queue = [...batch, ...this.queue];
         this.error = error as CollabError;
         this.changes.wake();
         if (error instanceof Closed) break;
         const pause = Math.min(RETRY_CAP_MS, RETRY_BASE_MS * 2 ** failures);
         failures += 1;
         await new Promise((resolve) => setTimeout(resolve, pause));
-        continue;
       }
-      failures = 0;
-      this.error = null;
-      this.saved += batch.length;
-      this.lastSaved = Date.now();
-      this.onMoved();
-      this.changes.wake();
-      await this.catchUp().catch((error: unknown) => (this.error = error as CollabError));
     }
     this.saving = false;
     if (this.compacts) await this.compact().catch(() => undefined); // the next one tries again
@@ -207,14 +204,16 @@ export class Replica {
   }
 }
 
+function sizeOf(rows: readonly { readonly data: Uint8Array }[]): number {
+  return rows.reduce((sum, { data }) => sum + data.length, 0);
+}
+
 /** One transaction: runs of local updates as one row each, all else as it came. */
 function batchOf(room: number, waiting: readonly Waiting[]): Batch {
   const rows: { local: boolean; data: Uint8Array }[] = [];
   let run: Uint8Array[] = [];
   const endRun = (): void => {
-    const [only] = run;
-    if (only === undefined) return;
-    rows.push({ local: true, data: run.length > 1 ? Y.mergeUpdates(run) : only });
+    if (run.length > 0) rows.push({ local: true, data: Y.mergeUpdates(run) });
     run = [];
   };
   let rest: Pick<Batch, "position" | "ackedThrough" | "epoch"> = {};

@@ -139,10 +139,9 @@ def test_undo_takes_back_ones_own_and_leaves_what_others_wrote(tmp_path: Path) -
             collab.open(":memory:", relay=relay.url, settings=QUICK) as client,
         ):
             ada = await notebook(adas, relay.url, "Ada")
-            await ada.write(0, "hers")
-            await ada.shows("Synced")
             room = await client.room("notebook")
-            await room.wait_synced(20)
+            await ada.write(0, "hers")
+            await until_equal(["hers"], lambda: sources_of(room))
             source_of(room, 0).insert(0, "ours ")
             await expect(ada.cells.first.locator(".cm-content")).to_have_text("ours hers")
             await ada.cells.first.locator(".cm-content").click()
