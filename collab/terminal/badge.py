@@ -43,16 +43,17 @@ class Badge:
 
 def badge(status: Status, connection: ConnectionStatus | None, now: float) -> Badge:
     """What to say of a room and of the connection."""
-    trouble = "" if status.error is None else str(status.error)
+    trouble = "" if status.error is None else wording.fault(status.error)
     if status.refused:
-        trouble = f"The relay refuses edits of the document ({status.refused}). They are kept here."
+        refused = safe.one_line(status.refused)
+        trouble = f"The relay refuses edits of the document ({refused}). They are kept here."
     if not status.saved and status.error is not None:
-        return Badge("bad", "NOT SAVED", "kept in memory, tried again", safe.one_line(trouble))
+        return Badge("bad", "NOT SAVED", "kept in memory, tried again", trouble)
     kept = "saved on this device" if status.saved else "saving …"
     waits = waiting(status.pending_updates, status.pending_messages)
     parts = [kept, waits]
     if trouble:
-        return Badge("bad", "NOT SYNCED", _joined(parts), safe.one_line(trouble))
+        return Badge("bad", "NOT SYNCED", _joined(parts), trouble)
     if connection is None:
         return Badge("away", "OFFLINE", _joined([kept, "no relay given (--relay URL)"]))
     state = str(connection.state)

@@ -17,6 +17,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "cancel": "/cancel [#N]  take a message back, if the relay does not have it",
     "retry": "/retry [#N]  try again what was given up",
     "read": "mark everything as read",
+    "fork": "/fork NAME  keep this room's text under another name too; its messages stay here",
     "status": "how the room, the disk and the connection stand",
     "connect": "try to reach the relay now",
     "help": "this; a message that begins with / is typed with two: //",
@@ -26,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 
 _NUMBERED: Final = re.compile(r"#(\d{1,9})(?:\s+|$)")
 _TAKE_NUMBER: Final = frozenset({"edit", "cancel", "retry"})
+_NEED: Final = {"edit": "the new text: /edit [#N] TEXT", "fork": "a name: /fork NAME"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,8 @@ def parse(line: str) -> Say | Command | None:
     number = None
     if name in _TAKE_NUMBER and (found := _NUMBERED.match(rest)):
         number, rest = int(found[1]), rest[found.end() :]
-    if name == "edit" and not rest:
-        raise LocalError("/edit needs the new text: /edit [#N] TEXT. Nothing was changed.")
-    if name != "edit" and rest:
+    if name in _NEED and not rest:
+        raise LocalError(f"/{name} needs {_NEED[name]}. Nothing was changed.")
+    if name not in _NEED and rest:
         raise LocalError(f"/{name} does not take {rest!r}; /help says what it takes.")
     return Command(name, number, rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -116,7 +117,7 @@ class Conversation:
     def trouble(self) -> str:
         """What keeps this room from being saved or synced; "" if nothing does."""
         error = self._room.status.error
-        return "" if error is None else safe.one_line(str(error))
+        return "" if error is None else wording.fault(error)
 
     @property
     def is_hopeless(self) -> bool:
@@ -173,6 +174,8 @@ class Conversation:
                 await chat.retry(self._find(asked, _S.STALLED))
             case "read":
                 await self._read()
+            case "fork":
+                await self._fork(asked.text)
             case "connect":
                 self._client.connect()
             case "status":
@@ -195,6 +198,14 @@ class Conversation:
 
     async def _read(self) -> None:
         await self._room.chat.mark_read()
+
+    async def _fork(self, name: str) -> None:
+        kept = await self._room.fork(name)
+        await kept.close()
+        self.notice(
+            f"this room's text is kept as {safe.name(name)} too, on this device; it goes to the "
+            f"relay when that room is opened: collab edit {safe.one_line(shlex.quote(name))}"
+        )
 
     async def _more(self) -> None:
         """Fetch the newest gap that is shown; else go back on this disk."""
@@ -282,7 +293,7 @@ class Conversation:
     def _room_event(self, event: RoomEvent) -> None:
         match event:
             case Failed(error):
-                self.notice(safe.one_line(str(error)), "error")
+                self.notice(wording.fault(error), "error")
             case events.StoreRolledBack(reason):
                 self.notice(safe.one_line(reason), "error")
             case Recovered():

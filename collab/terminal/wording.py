@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from collab.errors import CollabError, RoomReplaced
 from collab.protocol.anybody import ANYBODY
 from collab.protocol.gaps import Gap
 from collab.protocol.message_state import MessageState
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collab.terminal.transcript import Shown
 
 __all__ = [
-    "NAME", "attempt", "connection", "gap", "is_in_log", "leaving", "messages", "sender",
+    "NAME", "attempt", "connection", "fault", "gap", "is_in_log", "leaving", "messages", "sender",
     "standing", "trouble",
 ]  # fmt: skip
 
@@ -74,6 +75,12 @@ def standing(message: Shown, number: int | None) -> str:
         said = f"refused: {safe.one_line(message.reason or message.code)}"
     numbered = number is not None and not is_in_log(message)
     return f"[#{number} {said}]" if numbered else f"[{said}]"
+
+
+def fault(error: CollabError) -> str:
+    """What is wrong with a room, and what can be typed about it."""
+    typed = " (Typed here, that is /fork NAME.)" if isinstance(error, RoomReplaced) else ""
+    return safe.one_line(str(error)) + typed
 
 
 def gap(missing: Gap) -> str:

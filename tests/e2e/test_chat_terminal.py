@@ -248,6 +248,36 @@ def test_commands_work_in_a_pipe(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_room_that_the_relay_has_no_more_is_kept_under_another_name(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+
+    async def write(url: str, store: str | Path, text: str) -> None:
+        async with collab.open(store, relay=url, settings=QUICK) as client:
+            room = await client.room("room")
+            room.text("body").insert(0, text)
+            await room.wait_synced(20)
+
+    async def read(room: str) -> str:
+        async with collab.open(store) as client:
+            return str((await client.room(room)).text("body"))
+
+    with relay(tmp_path / "relay") as url:
+        asyncio.run(write(url, store, "ours"))
+    with relay(tmp_path / "another") as url:
+        asyncio.run(write(url, ":memory:", "theirs"))
+        status, _, errors = piped("hello?\n", "room", "--store", str(store), "--relay", url)
+        assert status == 3
+        assert "has another history than the one on this device" in errors
+        assert "/fork NAME" in errors
+    status, out, errors = piped("/fork our copy\n", "room", "--store", str(store))
+    assert (status, errors) == (0, "")
+    assert "collab edit 'our copy'" in out
+    assert [asyncio.run(read(room)) for room in ("our copy", "room")] == ["ours", "ours"]
+    status, _, errors = piped("/fork our copy\n", "room", "--store", str(store))
+    assert status == 1
+    assert "'our copy' has content on this device" in errors
+
+
 def test_a_store_in_use_a_bad_name_and_a_token_that_is_not_there_are_named(tmp_path: Path) -> None:
     store = str(tmp_path / "store.db")
 

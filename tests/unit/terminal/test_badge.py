@@ -84,7 +84,8 @@ def test_trouble_goes_before_everything_and_is_harmless() -> None:
     assert (refused.mood, refused.label) == ("bad", "NOT SYNCED")
     assert "(forbidden: no\\x1b[2J). They are kept here." in refused.detail
     replaced = said(replace(WAITS, error=RoomReplaced("Another room.")), State.OFFLINE)
-    assert (replaced.label, replaced.detail) == ("NOT SYNCED", "Another room.")
+    said_of_it = "Another room. (Typed here, that is /fork NAME.)"
+    assert (replaced.label, replaced.detail) == ("NOT SYNCED", said_of_it)
     captive = said(WAITS, State.CAPTIVE, f"Log in{EVIL}.", 5)
     assert (captive.mood, captive.label, captive.detail) == (
         "captive",

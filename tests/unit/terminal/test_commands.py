@@ -26,6 +26,8 @@ from collab.terminal.commands import COMMANDS, Command, Say, parse
         ("/edit new text", Command("edit", None, "new text")),
         ("/edit #3 new  text", Command("edit", 3, "new  text")),
         ("/edit #3rd is wrong", Command("edit", None, "#3rd is wrong")),
+        ("/fork my copy", Command("fork", None, "my copy")),
+        ("/fork #3", Command("fork", None, "#3")),
         ("/edit /etc", Command("edit", None, "/etc")),
     ],
 )
@@ -34,7 +36,8 @@ def test_a_line_is_understood(line: str, asked: Say | Command | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["/", "/nope", "/Quit", "/edit", "/edit #3", "/more 5", "/cancel 3", "/quit now"]
+    "line",
+    ["/", "/nope", "/Quit", "/edit", "/edit #3", "/fork", "/more 5", "/cancel 3", "/quit now"],
 )
 def test_a_mistyped_command_is_refused_and_not_sent(line: str) -> None:
     with pytest.raises(LocalError):
@@ -43,4 +46,4 @@ def test_a_mistyped_command_is_refused_and_not_sent(line: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_that_help_lists_exists(name: str) -> None:
-    assert parse(f"/{name} text" if name == "edit" else f"/{name}") is not None
+    assert parse(f"/{name} text" if name in ("edit", "fork") else f"/{name}") is not None
