@@ -31,6 +31,8 @@ from collab.protocol.codec import Reassembly, decode_from_client, decode_from_re
 from collab_server.app import Relay
 from collab_server.auth import Authenticate, Authorize, MembersDecide
 from collab_server.confirming import OnConfirm
+from collab_server.gateway.rooms import ConnectionRooms
+from collab_server.gateway.sync import SyncConnection
 from collab_server.services import Service
 from collab_server.serving import served
 from collab_server.settings import Settings
@@ -123,6 +125,13 @@ async def running(
     )
     async with served(relay, chosen) as url:
         yield url, relay
+
+
+def rooms_at(relay: Relay) -> list[ConnectionRooms]:
+    """What the relay holds of the rooms of each ``/sync`` connection that was welcomed."""
+    assert relay._shared is not None
+    found = [each._rooms for each in relay._shared.connections if isinstance(each, SyncConnection)]
+    return [rooms for rooms in found if rooms is not None]
 
 
 def rows(data: Path) -> list[tuple[int, bytes]]:

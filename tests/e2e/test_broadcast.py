@@ -13,7 +13,7 @@ import collab.testing
 from collab import limits
 from collab.protocol.frames import Access
 from tests.e2e.live_support import Ear, House, bytes_of, everything_in, joined, member
-from tests.e2e.support import QUICK, Wire, reads, run, running, until
+from tests.e2e.support import QUICK, Wire, reads, rooms_at, run, running, until
 
 
 def test_everybody_else_in_the_room_hears_it_and_the_sender_does_not(tmp_path: Path) -> None:
@@ -276,12 +276,7 @@ def test_a_slow_reader_skips_the_oldest_and_its_document_comes_whole(tmp_path: P
             member(url) as quick,
         ):
             ears = late, _ = Ear(slow), Ear(quick)
-            shared = relay._shared
-            assert shared is not None
-            queues = [
-                connection._live._casts  # type: ignore[attr-defined]
-                for connection in shared.connections
-            ]
+            queues = [rooms._live._casts for rooms in rooms_at(relay)]
             wire.down_limit = wire.down
             payload, sent = "x" * 30_000, 0
             while not any(queue.dropped for queue in queues):

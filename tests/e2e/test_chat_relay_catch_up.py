@@ -18,7 +18,7 @@ from collab.protocol.messages import unpack_messages
 from collab_server.app import Relay
 from collab_server.settings import Settings
 from tests.e2e.chat_member import NOWHERE, Member, connected, entered
-from tests.e2e.support import Wire, join, run, running, until
+from tests.e2e.support import Wire, join, rooms_at, run, running, until
 
 ANA, BEN = b"a" * 16, b"b" * 16
 
@@ -306,8 +306,8 @@ def test_a_reader_that_does_not_read_costs_the_relay_next_to_nothing(tmp_path: P
             assert len(chat._tail) * len(body) <= limits.MAX_TAIL_MESSAGE_BYTES
             waiting = [
                 channel.ready
-                for connection in relay._shared.connections
-                for channel in connection._chat._channels.values()  # type: ignore[attr-defined]
+                for rooms in rooms_at(relay)
+                for channel in rooms._chat._channels.values()
             ]
             assert sum(len(frame) for frame in waiting if frame) <= limits.MAX_FRAME_BYTES
             wire.down_limit = 1 << 62
@@ -326,8 +326,8 @@ def test_many_chats_that_are_not_read_hold_a_few_frames_in_all(tmp_path: Path) -
                 await fill(relay, 60, room=room, body="x" * 20_000)
             async with connected(wire.url) as speaker:
                 assert relay._shared is not None
-                (connection,) = relay._shared.connections
-                chat = connection._chat  # type: ignore[attr-defined]
+                (opened,) = rooms_at(relay)
+                chat = opened._chat
                 wire.down_limit = wire.down + 3_000
                 for request, room in enumerate(rooms):
                     await speaker.send(join(room, request=request))

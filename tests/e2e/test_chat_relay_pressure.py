@@ -13,7 +13,7 @@ from collab.protocol import frames
 from collab.protocol.codec import encode
 from collab.protocol.messages import unpack_messages
 from tests.e2e.chat_member import LANE, NOWHERE, Member, connected, entered, id_of, joined
-from tests.e2e.support import Wire, relay_process, run, running, until
+from tests.e2e.support import Wire, relay_process, rooms_at, run, running, until
 
 ANA, BEN = b"a" * 16, b"b" * 16
 
@@ -48,10 +48,7 @@ def test_a_hundred_thousand_frames_of_somebody_who_never_reads_stay_bounded(
             await asyncio.gather(*(room.send("x" * 5_000, sender="bot") for _ in range(100)))
             wire.down_limit = wire.down
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            chats = [
-                connection._chat  # type: ignore[attr-defined]
-                for connection in relay._shared.connections
-            ]
+            chats = [rooms._chat for rooms in rooms_at(relay)]
             flooding = asyncio.create_task(flood(ana))
             waiting, before_that = -1, -2
             while waiting != before_that:

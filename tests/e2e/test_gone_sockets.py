@@ -18,10 +18,9 @@ from collab.protocol.frames import Access
 from collab_server.auth import User
 from collab_server.gateway import yjs_messages as messages
 from collab_server.gateway.connection import send
-from collab_server.gateway.sync import SyncConnection
 from collab_server.gateway.websocket import BoundedWebSocket
 from tests.e2e.authors import Author
-from tests.e2e.support import join, run, running, scripted_client, until
+from tests.e2e.support import join, rooms_at, run, running, scripted_client, until
 from tests.e2e.test_rights import House
 from tests.e2e.test_yjs_endpoint import provider
 
@@ -70,8 +69,7 @@ def test_what_is_sent_on_a_socket_that_the_server_closed_is_no_failure(
             connections = relay._shared.connections
             for number in range(9):  # eight wait for their rights; nothing is read behind the ninth
                 await ada.send(join(f"slow {number}", request=number))
-            sessions = [one for one in connections if isinstance(one, SyncConnection)]
-            await until(lambda: any(session._joins._waiters for session in sessions))
+            await until(lambda: any(rooms._joins._waiters for rooms in rooms_at(relay)))
             await ada.socket.send(b"x" * (limits.MAX_FRAME_BYTES + 1))
             await asyncio.wait_for(gone.wait(), 10)
             await bob.send(frames.Offer(joined.channel, 1, Author(5).insert(0, "for ada")))

@@ -23,6 +23,7 @@ from tests.e2e.support import (
     Wire,
     join,
     reads,
+    rooms_at,
     run,
     running,
     scripted_client,
@@ -224,12 +225,8 @@ def test_a_flood_of_somebody_who_never_reads_stays_bounded(tmp_path: Path, what:
             scripted_client(wire.url, device=b"a" * 16) as ana,
             member(url) as ben,
         ):
-            assert relay._shared is not None
             channel = await open_room(ana)
-            lives = [
-                connection._live  # type: ignore[attr-defined]
-                for connection in relay._shared.connections
-            ]
+            lives = [rooms._live for rooms in rooms_at(relay)]
             wire.down_limit = wire.down
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             flooding = asyncio.create_task(flood(ana, channel))

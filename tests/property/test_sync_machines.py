@@ -305,7 +305,7 @@ class Relay:
             self.room.place(session.reader, offset)
 
     def send(self, session: Session) -> bool:
-        """Put one frame on the link, in the order of ``gateway.sync``."""
+        """Put one frame on the link, in the order of ``gateway.rooms``."""
         reader = session.reader
         if reader is None:
             return False

@@ -1,4 +1,4 @@
-"""One device's connection at the relay, with the decisions of ``collab_server.gateway.sync``."""
+"""One device's connection at the relay, with the decisions of ``collab_server.gateway.rooms``."""
 
 from __future__ import annotations
 
