@@ -77,10 +77,10 @@ class Chat:
 
         def queued(result: tuple[MessageRow, Waiting | None]) -> None:
             row, waiting = result
-            sent.append(chat.handle(row))
+            sent.append(chat.view.message(row))
             if waiting is not None:
                 chat.machine.outbox.queued(waiting)
-                chat.show(row, is_new=True)
+                chat.view.show(row, is_new=True)
 
         await chat.ask(
             lambda connection: message_acts.write(
@@ -104,7 +104,8 @@ class Chat:
         row = self._row_of(message)
         check_body(body)
         await self._chat.ask(
-            lambda connection: message_acts.edit(connection, row, body, self._caps), self._chat.show
+            lambda connection: message_acts.edit(connection, row, body, self._caps),
+            self._chat.view.show,
         )
 
     async def cancel(self, message: Message) -> None:
@@ -120,7 +121,7 @@ class Chat:
         def cancelled(row: MessageRow) -> None:
             if row.state is MessageState.CANCELLED:
                 outbox.removed(message_id)
-                chat.show(row)
+                chat.view.show(row)
             else:
                 outbox.let_go(message_id)
                 outbox.given_up(message_id, MessageState.CANCELLED)
@@ -144,7 +145,7 @@ class Chat:
 
         def queued(result: tuple[MessageRow, Waiting]) -> None:
             chat.machine.outbox.queued(result[1])
-            chat.show(result[0])
+            chat.view.show(result[0])
 
         await chat.ask(
             lambda connection: message_acts.retry(connection, chat.room_id, row, anchor), queued
@@ -173,7 +174,7 @@ class Chat:
         while True:
             reach = await self._chat.reach(low, high, limit, newest=newest)
             self._check()
-            missing = missing_between(self._chat.gaps, low, high, reach, newest=newest)
+            missing = missing_between(self._chat.view.gaps, low, high, reach, newest=newest)
             wanted = [gap for gap in missing if not gap.lost]
             if not wanted:
                 break
@@ -198,7 +199,7 @@ class Chat:
 
         def read(result: tuple[int, int]) -> None:
             chat.machine.marks.read(result[0])
-            chat.show_unread(result[1])
+            chat.view.show_unread(result[1])
 
         await chat.ask(lambda connection: message_acts.read(connection, chat.room_id, seq), read)
 
@@ -206,7 +207,7 @@ class Chat:
     def unread(self) -> int:
         """How many messages of others the user has not read; counted up to 1,000."""
         self._check()
-        return self._chat.unread
+        return self._chat.view.unread
 
     def observe(self, callback: Callable[[ChatEvent], object]) -> Subscription:
         """Call ``callback(event)`` on the event loop for everything that happens here.
@@ -216,7 +217,7 @@ class Chat:
         room was opened.
         """
         self._check()
-        return self._chat.observe(callback)
+        return self._chat.view.observe(callback)
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -229,7 +230,7 @@ class Chat:
 
     def _row_of(self, message: Message) -> int:
         self._check()
-        if not self._chat.is_own(message):
+        if not self._chat.view.is_own(message):
             raise WrongState(
                 "This message is not of this room, or the room was closed and opened since. It was "
                 "left as it is. Find it again with history()."

@@ -140,7 +140,7 @@ class Room:
             synced=saved and self._sync.is_level,
             pending_updates=machine.pending_updates,
             pending_messages=self._chat.machine.outbox.pending,
-            gaps=self._chat.gaps,
+            gaps=self._chat.view.gaps,
             last_saved=self._local.last_saved,
             last_synced=self._sync.last_synced,
             refused=f"{refusal.code}: {refusal.reason}" if refusal else None,

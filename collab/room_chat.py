@@ -5,43 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from collab import limits
-from collab.chat_events import (
-    ChatEvent,
-    GapsChanged,
-    MessageAdded,
-    MessageChanged,
-    MessageConfirmed,
-    MessageExpired,
-    MessageRefused,
-    MessageRejected,
-    MessagesLost,
-    MessagesReplaced,
-    ReceiptsChanged,
-    StoreRolledBack,
-    UnreadChanged,
-)
+from collab.chat_view import ChatView
 from collab.device import Device
-from collab.errors import CollabError, HistoryReplaced
-from collab.events import Observers, Subscription
+from collab.errors import CollabError
 from collab.message import Message
 from collab.protocol import chat_changes as cc
 from collab.protocol import frames
 from collab.protocol.chat_sync import ChatFrame, ChatSync, Moment
 from collab.protocol.device_clock import Anchor
 from collab.protocol.gaps import Gaps
-from collab.protocol.message_state import MessageState
-from collab.protocol.messages import Receipt, Verdict
 from collab.room_members import RoomMembers
 from collab.storage.chat_work import Stored
 from collab.storage.database import Connection
 from collab.storage.ledger import Ledger
-from collab.storage.message_rows import MessageRow
 from collab.storage.messages import Place, StoredChat
 
 __all__ = ["RoomChat"]
@@ -53,19 +33,16 @@ _LOOK_AGAIN_S: Final = 60.0  # the loop's clock stands still while a device slee
 
 
 class RoomChat:
-    """The chat of one open room: its machine, its ledger, and who watches it.
+    """The chat of one open room: its machine, its ledger, and what a program sees of it.
 
-    Nothing is shown, by event or by property, that is not on this disk. ``error`` is why the last
-    commit failed, or None. ``on_change`` is called whenever something of its state changed.
+    ``error`` is why the last commit failed, or None. ``on_change`` is called whenever something of
+    its state changed.
     """
 
     def __init__(self, device: Device, room_id: int, name: str, stored: StoredChat) -> None:
-        self.name: Final = name
         self.room_id: Final = room_id
-        self.observers: Final[Observers[ChatEvent]] = Observers()
         self.on_change: Callable[[], None] = lambda: None
-        self.gaps: Gaps = stored.gaps
-        self.unread = stored.unread
+        self.view: Final = ChatView(name, stored)
         self.error: CollabError | None = None
         self.machine: Final = ChatSync(
             lane_epoch=stored.lane_epoch,
@@ -80,11 +57,6 @@ class RoomChat:
         self.members: Final = RoomMembers(stored.members, self.machine.membership, self._wake)
         self._device = device
         self._finishing = self._closed = False
-        self._receipts: list[Receipt] = stored.receipts
-        self._has_messages = stored.has_messages
-        self._handles: weakref.WeakValueDictionary[int, Message] = weakref.WeakValueDictionary()
-        # What the first observer is still to be told; None once there was one.
-        self._untold: deque[ChatEvent] | None = deque(maxlen=limits.MAX_OUTBOX_MESSAGES)
         self._pages: dict[int, asyncio.Future[bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._told = 0  # how often something was stored
@@ -123,8 +95,9 @@ class RoomChat:
     @property
     def has_content(self) -> bool:
         """Whether there is anything that belongs to this room and no other."""
-        return self._has_messages or bool(
-            self.machine.reader.seq or self.machine.outbox.pending or self.gaps or self._receipts
+        view, machine = self.view, self.machine
+        return view.has_messages or bool(
+            machine.reader.seq or machine.outbox.pending or view.gaps or view.receipts
         )
 
     # For the connection
@@ -238,43 +211,7 @@ class RoomChat:
                 self.room_id, after, before, limit, newest=newest
             )
             if told == self._told:  # else some of them may have changed since they were read
-                found = [self._handles.get(row.row) or self.handle(row) for row in rows]
-                return found, self.gaps
-
-    def handle(self, row: MessageRow) -> Message:
-        """The one object that stands for a message, which is now as ``row`` says."""
-        message = self._handles.get(row.row)
-        if message is None:
-            message = self._handles[row.row] = Message(row, self._readers)
-        else:
-            message._set(row)
-        return message
-
-    def is_own(self, message: Message) -> bool:
-        """Whether the message is of this open room."""
-        return self._handles.get(message._row.row) is message
-
-    def show(self, row: MessageRow, *, is_new: bool = False) -> None:
-        """A message is stored, or stored anew."""
-        self._has_messages = True
-        if row.row not in self._handles and not self.observers:
-            return
-        message = self.handle(row)
-        self.observers.emit(MessageAdded(message) if is_new else MessageChanged(message))
-
-    def observe(self, callback: Callable[[ChatEvent], object]) -> Subscription:
-        """Call ``callback`` with every event; the first one also with what ended before it came."""
-        subscription = self.observers.add(callback)
-        untold, self._untold = self._untold, None
-        for event in untold or ():
-            self.observers.emit(event)
-        return subscription
-
-    def show_unread(self, unread: int) -> None:
-        """What is unread was counted again."""
-        if unread != self.unread:
-            self.unread = unread
-            self.observers.emit(UnreadChanged(unread))
+                return [self.view.found(row) for row in rows], self.view.gaps
 
     async def finish(self) -> None:
         """Take nothing more from the relay, and store what was decided, if the disk takes it."""
@@ -291,10 +228,7 @@ class RoomChat:
         self._ledger.close()
         if self._timer is not None:
             self._timer.cancel()
-        for message in list(self._handles.values()):
-            message._end()
-        self.observers.clear()
-        self._untold = None
+        self.view.end()
         self.members.end()
 
     # What was decided, and what came of it
@@ -322,7 +256,9 @@ class RoomChat:
             logged=stored.logged,
             awaited=stored.awaited,
         )
-        self._show(change, stored)
+        self.view.took(change, stored)
+        if stored.members is not None:
+            self.members.show(stored.members)
         if isinstance(change, cc.Fill):
             page = self._pages.get(change.request)
             if page is not None and not page.done():
@@ -330,72 +266,6 @@ class RoomChat:
         if isinstance(change, cc.Answered):
             self.members.answered(change)
         self._decided(more)
-
-    def _show(self, change: cc.Change, stored: Stored) -> None:
-        emit = self.observers.emit
-        if isinstance(change, cc.NewLane) and change.rolled_back:
-            self._tell(
-                StoreRolledBack(
-                    "The relay has seen more of this device's messages than this file knows: it "
-                    "was copied or put back. What was not decided is sent again under its old ids."
-                )
-            )
-        if stored.receipts is not None:
-            self._receipts = stored.receipts
-            emit(ReceiptsChanged())
-        for gone, row in stored.merged.items():
-            twin = self._handles.pop(gone, None)
-            if twin is not None:
-                twin._set(row)
-        for row in stored.added:
-            self.show(row, is_new=True)
-        for row in stored.changed:
-            self.show(row)
-        self._show_endings(change, stored)
-        self._show_verdicts(stored)
-        if stored.members is not None:
-            self.members.show(stored.members)
-        if stored.gaps is not None:
-            self.gaps = stored.gaps
-            emit(GapsChanged(stored.gaps))
-        for gap in stored.lost:
-            self._tell(MessagesLost(gap.low, gap.high))
-        if isinstance(change, cc.Replace) or stored.reoffered or stored.replaced:
-            error = _replaced(self.name, stored)
-            self._tell(MessagesReplaced(stored.reoffered, stored.replaced, error))
-        if stored.unread is not None:
-            self.show_unread(stored.unread)
-
-    def _show_endings(self, change: cc.Change, stored: Stored) -> None:
-        """Bodies go back to the program where nothing else will come of them."""
-        if not isinstance(change, cc.Decide | cc.Expire):
-            return
-        for row in stored.changed:
-            if row.state is MessageState.EXPIRED:
-                self._tell(MessageExpired(self.handle(row)))
-            elif row.state is MessageState.REJECTED:
-                self._tell(MessageRejected(self.handle(row), row.code, row.reason))
-
-    def _tell(self, event: ChatEvent) -> None:
-        """Emit what nobody may miss: messages end while a room is opened, too."""
-        if self._untold is None:
-            self.observers.emit(event)
-        else:
-            self._untold.append(event)
-
-    def _show_verdicts(self, stored: Stored) -> None:
-        """The application at the relay has spoken."""
-        for row in stored.decided:
-            message = self.handle(row)
-            if row.verdict == Verdict.CONFIRMED:
-                self._tell(MessageConfirmed(message))
-            else:
-                self._tell(MessageRefused(message, row.verdict_reason))
-
-    def _readers(self, seq: int) -> tuple[int, int]:
-        """How many others have received, and have read, up to ``seq``."""
-        delivered = sum(max(one.delivered_upto, one.read_upto) >= seq for one in self._receipts)
-        return delivered, sum(one.read_upto >= seq for one in self._receipts)
 
     def _disk(self, error: CollabError | None) -> None:
         self.error = error
@@ -423,12 +293,3 @@ class RoomChat:
     def _tick(self) -> None:
         self._timer = None
         self._decided(self.machine.decide(self._now()))
-
-
-def _replaced(name: str, stored: Stored) -> HistoryReplaced:
-    return HistoryReplaced(
-        f"The relay's chat of the room {name!r} has another history than this device knew; it may "
-        f"have been put back from a backup. {stored.reoffered} messages of ours are sent to it "
-        f"again, under their ids. {stored.replaced} others are kept here and are not there; they "
-        f"are marked. Everything else is fetched again."
-    )

@@ -167,7 +167,7 @@ async def _talking(
         for name, device in devices.items():
             for number, (chat, promised) in enumerate(rooms.items()):
                 room = await device.room(chat)
-                if not room.chat._chat.observers:
+                if not room.chat._chat.view.observers:
                     tell_accepted(room, promised.take)
                 run = f"{kill}.{name}{number}.0"
                 talks.append(asyncio.create_task(talk(room, run, promised.take)))
