@@ -41,18 +41,22 @@ def build_harness(into: Path, *, published: bool = False) -> str:
 async def site(
     data: Path,
     script: str,
-    *,
+    *proxies: FaultProxy,
     on_message: OnMessage | None = None,
     on_confirm: OnConfirm | None = None,
     services: Mapping[str, Service] | None = None,
     authorize: Authorize | None = None,
 ) -> AsyncIterator[TestRelay]:
-    """A relay that also serves the test page at ``/``; its URL without ``ws`` is the origin."""
+    """A relay that also serves the test page at ``/``; its URL without ``ws`` is the origin.
+
+    Pages may also come through these proxies.
+    """
     page = HTMLResponse(PAGE.replace("{script}", script))
     routes = [Route("/", lambda _request: page)]
     relaying = relay_with(
         routes,
         data,
+        *proxies,
         on_message=on_message,
         on_confirm=on_confirm,
         services=services,

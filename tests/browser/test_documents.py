@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import collab
+import collab.testing
 from tests.browser.conftest import browser
 from tests.browser.pages import QUICK, tab, until
 from tests.browser.site import site
@@ -71,6 +74,34 @@ def test_a_page_that_is_loaded_again_without_a_relay_has_everything(
     asyncio.run(main())
 
 
+def test_what_a_tab_calls_synced_is_at_the_relay(tmp_path: Path, harness: str) -> None:
+    async def main() -> None:
+        async with (
+            collab.testing.proxy("ws://127.0.0.1:1") as network,
+            site(tmp_path / "relay", harness, network) as relay,
+            browser(tmp_path / "ada") as ada,
+            collab.open(":memory:", relay=relay.url, settings=QUICK) as client,
+        ):
+            room = await client.room("design")
+            body = room.text("body")
+            leader, follower = await tab(ada, network.url), await tab(ada, network.url)
+            await leader.synced()
+            network.delay_s = 0.05  # longer than it takes to cut: what is on its way is lost
+            for turn, writer in enumerate([leader, follower] * 3):
+                await writer.ask(
+                    """async (word) => {
+                        room.doc.getText("body").insert(0, word);
+                        await room.waitSynced({ timeoutMs: 20000 });
+                    }""",
+                    f"{turn} ",
+                )
+                with network.offline():
+                    await until(functools.partial(_says, body, range(turn, -1, -1)))
+                await writer.ask("client.connect()")
+
+    asyncio.run(main())
+
+
 def test_a_long_history_is_compacted_and_opens_with_everything(
     tmp_path: Path, harness: str
 ) -> None:
@@ -130,6 +161,10 @@ async def _is(expected: object, *asked: object) -> bool:
 
 async def _below(bound: int, ask: object) -> bool:
     return int(await ask()) < bound  # type: ignore[operator]
+
+
+async def _says(text: collab.Text, numbers: Iterable[int]) -> bool:
+    return str(text) == "".join(f"{number} " for number in numbers)
 
 
 def _of(text: collab.Text) -> object:
