@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import email.utils
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,16 @@ STEPS = ["DNS", "TCP", "TLS", "HTTP", "probe", "WebSocket", "round trip", "clock
 
 async def findings(url: str, **options: Any) -> dict[str, Finding]:
     return {found.step: found async for found in examine(url, **options)}
+
+
+async def hasty(url: str, step: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Finding]:
+    """The same with little patience behind ``step``, whose own time a busy machine may need."""
+    found = {}
+    async for finding in examine(url):
+        found[finding.step] = finding
+        if finding.step == step:
+            monkeypatch.setattr(doctor, "STEP_S", 0.2)
+    return found
 
 
 def last(found: dict[str, Finding]) -> Finding:
@@ -120,12 +131,10 @@ def test_what_speaks_no_tls_is_tls() -> None:
 
 
 def test_what_hangs_is_named_with_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "STEP_S", 0.2)
-
     async def main() -> None:
         async with testing.relay() as relay, proxy(relay.url) as wire:
             wire.hanging = True
-            found = last(await findings(wire.url))
+            found = last(await hasty(wire.url, "TLS", monkeypatch))
             assert (found.step, found.outcome) == ("HTTP", Outcome.BAD)
             assert "firewall" in found.said
 
@@ -144,11 +153,9 @@ def test_what_hangs_is_named_with_its_step(monkeypatch: pytest.MonkeyPatch) -> N
 def test_who_answers_in_the_relays_place_is_found(
     monkeypatch: pytest.MonkeyPatch, portal: Portal, step: str, says: str
 ) -> None:
-    monkeypatch.setattr(doctor, "STEP_S", 0.5)
-
     async def main() -> None:
         async with behind(portal) as wire:
-            found = last(await findings(wire.url))
+            found = last(await hasty(wire.url, "probe", monkeypatch))
             assert (found.step, found.outcome) == (step, Outcome.BAD)
             assert says in found.said
 
@@ -221,7 +228,9 @@ def test_a_slow_line_is_measured() -> None:
         async with testing.relay() as relay, proxy(relay.url) as wire:
             wire.delay_s = 0.05
             found = await findings(wire.url)
-            assert "typically take 1" in found["round trip"].said  # 100 ms and a bit
+            told = re.search(r"typically take ([\d.]+) ms", found["round trip"].said)
+            assert told is not None
+            assert float(told[1]) >= 100
 
     run(main())
 
