@@ -139,7 +139,7 @@ class ConnectionChat:
         self._answers -= len(channel.answers) + len(channel.changed)
         self._fetches -= len(channel.fetches)
         self._reading.discard(channel)
-        self._read_next()
+        self._wake()
 
     def last_words(self, number: int) -> list[bytes]:
         """What waits to go down on a channel that this side is about to close: it goes first."""
@@ -155,7 +155,6 @@ class ConnectionChat:
 
     def end(self) -> None:
         """The connection is over; its tasks are gone."""
-        self._to_read.clear()
         for number in list(self._channels):
             self.drop(number)
 
@@ -221,6 +220,7 @@ class ConnectionChat:
 
     def next(self) -> bytes | None:
         """The next frame of any of the chats, each in its turn; None if there is none now."""
+        self._read_next()
         while self._turns:
             channel = self._turns.popleft()
             frame = None if channel.is_over else self._turn(channel)
@@ -272,7 +272,11 @@ class ConnectionChat:
     # What memory does not hold
 
     def _read_next(self) -> None:
-        """Begin to read for those that wait, as long as there is room for what comes of it."""
+        """Begin to read for those that wait, as long as there is room for what comes of it.
+
+        Only whoever writes to the socket calls this. The log and the room's other readers drop a
+        channel too, also of a connection that is ending, and then no task can be begun.
+        """
         while self._to_read and len(self._reading) < limits.MAX_CHAT_READS:
             channel = self._to_read.popleft()
             if not channel.is_over:
@@ -282,7 +286,6 @@ class ConnectionChat:
     def _has_read(self, channel: _ChatChannel) -> None:
         channel.reads = False
         self._reading.discard(channel)
-        self._read_next()
 
     async def _read(self, channel: _ChatChannel) -> None:
         """Read for one chat: history that was asked for, or what is beyond its place."""
