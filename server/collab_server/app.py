@@ -93,6 +93,7 @@ class Relay:
             now_ms=time.time_ns() // 1_000_000,
         )
         committing = asyncio.create_task(log.run(), name="commit")
+        committing.add_done_callback(_commits_ended)
         try:
             async with AsyncExitStack() as stack:
                 rooms: Rooms | None = None
@@ -208,6 +209,12 @@ class Relay:
             "connections": len(shared.connections),
         }
         return JSONResponse(body, 503 if failing else 200)
+
+
+def _commits_ended(committing: asyncio.Task[None]) -> None:
+    failure = None if committing.cancelled() else committing.exception()
+    if failure is not None:
+        logger.critical("nothing is stored any more; start the relay again", exc_info=failure)
 
 
 def application(relay: Relay) -> Starlette:

@@ -112,7 +112,10 @@ class Log(Protocol):
 
     @property
     def failing(self) -> Exception | None:
-        """The error of the last commit, for example ``DiskFull``; None when it succeeded."""
+        """The error of the last commit, for example ``DiskFull``; None when it succeeded.
+
+        Or what ended ``run()``: then nothing is committed before ``close()``.
+        """
 
     def next_offset(self) -> int:
         """Give out the next offset. Append under it before the next await, or not at all."""

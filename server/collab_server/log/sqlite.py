@@ -213,6 +213,9 @@ class SqliteLog:
                 failures = 0
                 await self._compact_next()
                 await self._retain_next()
+        except Exception as error:
+            self._failing = error  # nothing is committed any more; who asks for it is told so
+            raise
         finally:
             self._not_running.set()
 

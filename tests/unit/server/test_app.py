@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -95,6 +96,31 @@ def test_before_and_after_its_life_a_relay_says_that_it_is_not_ready(tmp_path: P
             assert (await client.get("/probe", params={"nonce": NONCE})).status_code == 503
 
     asyncio.run(main())
+
+
+def test_a_relay_whose_commits_ended_says_so_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It must not look healthy: nothing is stored before it is started again."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a callback that raises")
+
+    async def main() -> None:
+        relay = Relay(Settings(data=tmp_path, open=True))
+        async with http(relay) as client, relay.lifespan():
+            assert relay._shared is not None
+            relay._shared.log.chat.on_messages(fail)
+            await relay.room("notes").send("stored all the same", sender="bot")
+            while not caplog.records:
+                await asyncio.sleep(0)
+            unhealthy = await client.get("/healthz")
+            assert unhealthy.status_code == 503
+            assert "a callback that raises" in unhealthy.json()["log"]
+
+    with caplog.at_level(logging.CRITICAL), pytest.raises(RuntimeError, match="that raises"):
+        asyncio.run(asyncio.wait_for(main(), 20))
+    assert "nothing is stored any more" in caplog.text
 
 
 def test_a_relay_lives_inside_an_application_that_has_users_of_its_own(tmp_path: Path) -> None:
