@@ -40,7 +40,10 @@ Authenticate = Callable[[str | None, HTTPConnection], Awaitable[User | None]]
 """The user of a token, or None: then the connection is closed with 4401."""
 
 Authorize = Callable[[User, str], Awaitable[Access]]
-"""What a user may do in the room of this name. Asked at joining and again while joined."""
+"""What a user may do in the room of this name. Asked at joining and again while joined.
+
+If it fails nobody gets in, or stays, for now: this one room is busy, and its device comes again.
+"""
 
 
 class MembersDecide(Enum):

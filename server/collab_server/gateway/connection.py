@@ -65,27 +65,62 @@ class Shared:
     fence: Fence
     services: Services
     connections: set[Connection] = field(default_factory=set)
-    role_moves: int = 0  # how often members whose roles are rights have changed
 
     def members_changed(self, room_id: int, rows: Sequence[MemberRow]) -> None:
         """Members have other roles, durably, and with them other rights."""
-        self.role_moves += 1
         for user, role in rows:
             for connection in list(self.connections):
                 connection.role_changed(room_id, user, access_of_role(role))
 
 
-async def still_allowed(shared: Shared, user: User, room: str, access: Access) -> Access:
-    """What a user may do in a room that is held by now; ``access`` is what it was before that.
+class NotAllowed(Exception):
+    """This user may not read this room, whether there is one of this name or not."""
 
-    Where roles are rights, nothing that was committed before this returns is missed by it, and
-    what comes later is told to those who have the room open: open it in the same turn.
+
+class RightsUnknown(Exception):
+    """Whoever decides the rights failed to say what a user may do in a room."""
+
+
+async def rights_to(shared: Shared, user: User, room: str) -> Access:
+    """What a user may do in a room. Raises :class:`RightsUnknown`."""
+    try:
+        return await shared.rights.authorize(user, room)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # What it waited for was cancelled, not we: a task would end of that and nobody be told.
+        raise RightsUnknown("authorize was cancelled") from error
+    except Exception as error:
+        raise RightsUnknown("authorize failed") from error
+
+
+async def hold(
+    shared: Shared, user: User, name: str, *, epoch: bytes | None
+) -> tuple[Loaded, Access]:
+    """A room for somebody who may read it, and what he may do there. Give it back with release.
+
+    Where roles are rights, no change of them that was committed before this returns is missed, and
+    what comes later is told to those who have the room open: open it in the same turn. Raises
+    :class:`NotAllowed`, :class:`RightsUnknown`, and what ``Rooms.hold`` does.
     """
-    moves = None if shared.rights.by_members else shared.role_moves
-    while moves != shared.role_moves:
-        moves = shared.role_moves
-        access = await shared.rights.authorize(user, room)
-    return access
+    access = await rights_to(shared, user, name)
+    if access < Access.READ:
+        raise NotAllowed
+    loaded = await shared.rooms.hold(name, epoch=epoch)
+    try:
+        chat = loaded.chat
+        moves = None if shared.rights.by_members else chat.member_moves
+        while moves != chat.member_moves:
+            moves = chat.member_moves
+            access = await rights_to(shared, user, name)
+    except BaseException:
+        shared.rooms.release(loaded)
+        raise
+    if access < Access.READ:
+        shared.rooms.release(loaded)
+        raise NotAllowed
+    return loaded, access
 
 
 async def ending_of(serving: Awaitable[None]) -> Closing:

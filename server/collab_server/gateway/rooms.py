@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from collab import limits
 from collab.errors import BadFrame, LocalError
@@ -21,8 +22,11 @@ from collab_server.gateway.chat import ChatFrame, ConnectionChat
 from collab_server.gateway.connection import (
     RIGHTS_CHANGED,
     ROOM_DELETED,
+    NotAllowed,
+    RightsUnknown,
     Shared,
-    still_allowed,
+    hold,
+    rights_to,
     wake_all,
 )
 from collab_server.gateway.live import ConnectionLive, LiveFrame
@@ -35,6 +39,8 @@ from collab_server.rooms import Loaded, walk_anywhere
 __all__ = ["ConnectionRooms"]
 
 logger = logging.getLogger(__name__)
+
+_RIGHTS_UNKNOWN: Final = "the relay cannot tell the rights to it now"
 
 
 @dataclass(eq=False, slots=True)
@@ -178,6 +184,11 @@ class ConnectionRooms:
     async def _join(self, frame: frames.Join) -> None:
         try:
             channel = await self._open(frame)
+        except NotAllowed:
+            self._deny(frame, Code.FORBIDDEN, "there is no such room for this user")
+        except RightsUnknown as error:
+            logger.warning("a room was not opened: %s", error, exc_info=error)
+            self._deny(frame, Code.BUSY, _RIGHTS_UNKNOWN)
         except RoomDeleted:
             self._deny(frame, Code.DELETED, ROOM_DELETED)
         except LocalError as error:  # the log's disk or file
@@ -195,20 +206,11 @@ class ConnectionRooms:
         Nothing is revealed of a room that this user may not read, not even that it was deleted.
         """
         shared = self._shared
-        access = await shared.rights.authorize(self._user, frame.room)
-        if access < Access.READ:
-            self._deny(frame, Code.FORBIDDEN, "there is no such room for this user")
-            return None
         if len(self._channels) >= limits.MAX_ROOMS_PER_CONNECTION:
             self._deny(frame, Code.LIMIT, "too many rooms at once")
             return None
-        loaded = await shared.rooms.hold(frame.room, epoch=frame.epoch)
+        loaded, access = await hold(shared, self._user, frame.room, epoch=frame.epoch)
         room = loaded.room
-        access = await still_allowed(shared, self._user, room.name, access)
-        if access < Access.READ:
-            shared.rooms.release(loaded)
-            self._deny(frame, Code.FORBIDDEN, "there is no such room for this user")
-            return None
         before = self._channels.get(room.channel)
         if before is not None:
             self._drop(before)
@@ -300,10 +302,17 @@ class ConnectionRooms:
             await asyncio.sleep(shared.settings.recheck_rights_s)
             for channel in list(self._channels.values()):
                 room = channel.loaded.room
-                access = await shared.rights.authorize(self._user, room.name)
+                access: Access | None = None
+                try:
+                    access = await rights_to(shared, self._user, room.name)
+                except RightsUnknown as error:
+                    logger.warning("a room was closed: %s", error, exc_info=error)
                 if self._channels.get(room.channel) is not channel:
                     continue
-                self._allow(channel, access)
+                if access is None:
+                    self._end(channel, Code.BUSY, _RIGHTS_UNKNOWN)
+                else:
+                    self._allow(channel, access)
 
     # Frames out
 

@@ -24,12 +24,15 @@ from collab_server.gateway.connection import (
     RIGHTS_CHANGED,
     ROOM_DELETED,
     Closing,
+    NotAllowed,
+    RightsUnknown,
     Shared,
     bounds_of,
     close,
     ending_of,
+    hold,
+    rights_to,
     send,
-    still_allowed,
     wake_all,
 )
 from collab_server.gateway.yjs_request import Credentials, room_name
@@ -42,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 _EARLY: Final = "this needs edits that the relay does not have; it was not taken in"
 _READ_ONLY: Final = "this user may read the room, not write it"
+_RIGHTS_UNKNOWN: Final = "the relay cannot tell the rights to the room now"
 _NO_SUCH_ROOM: Final = "there is no such room for this user"
 _SIGN_OF_LIFE: Final = messages.awareness([])
 _MAX_HEARD: Final = 4 * limits.MAX_AWARENESS_STATES  # then those that are gone are forgotten
@@ -111,19 +115,8 @@ class YjsConnection:
         name = room_name(self._socket)
         if name is None:
             raise Closing(Close.BAD_FRAME, "this may not be the name of a room")
-        rights, rooms = self._shared.rights, self._shared.rooms
-        access = await rights.authorize(user, name)
-        if access < Access.READ:
-            raise Closing(Close.FORBIDDEN, _NO_SUCH_ROOM)
-        try:
-            loaded = self._loaded = await rooms.hold(name, epoch=None)
-        except LocalError as error:  # the log's disk or file
-            logger.warning("a room could not be opened: %s", error)
-            raise Closing(Close.OVERLOADED, "the relay cannot open the room now") from None
-        access = await still_allowed(self._shared, user, name, access)
-        if access < Access.READ:
-            rooms.release(loaded)
-            raise Closing(Close.FORBIDDEN, _NO_SUCH_ROOM)
+        loaded, access = await self._hold(user, name)
+        self._loaded = loaded
         self._seat = loaded.presence.join(user.sub)
         self._user, self._room_id = user, loaded.room.id
         self._reader.access = access
@@ -139,7 +132,19 @@ class YjsConnection:
             loaded.room.leave(self._reader)
             if loaded.presence.leave(self._seat):
                 wake_all(loaded)
-            rooms.release(loaded)
+            self._shared.rooms.release(loaded)
+
+    async def _hold(self, user: User, name: str) -> tuple[Loaded, Access]:
+        try:
+            return await hold(self._shared, user, name, epoch=None)
+        except NotAllowed:
+            raise Closing(Close.FORBIDDEN, _NO_SUCH_ROOM) from None
+        except RightsUnknown as error:
+            logger.warning("a room was not opened: %s", error, exc_info=error)
+            raise Closing(Close.OVERLOADED, _RIGHTS_UNKNOWN) from None
+        except LocalError as error:  # the log's disk or file
+            logger.warning("a room could not be opened: %s", error)
+            raise Closing(Close.OVERLOADED, "the relay cannot open the room now") from None
 
     async def _accept(self) -> User:
         """Who it is. Asked before the socket is accepted, so that no traffic comes before it."""
@@ -167,7 +172,11 @@ class YjsConnection:
         """
         while True:
             await asyncio.sleep(self._shared.settings.recheck_rights_s)
-            access = await self._shared.rights.authorize(user, name)
+            try:
+                access = await rights_to(self._shared, user, name)
+            except RightsUnknown as error:
+                logger.warning("a provider was sent away: %s", error, exc_info=error)
+                raise Closing(Close.OVERLOADED, _RIGHTS_UNKNOWN) from None
             if access < Access.READ:
                 raise Closing(Close.FORBIDDEN, _NO_SUCH_ROOM)
             if access != self._reader.access:
