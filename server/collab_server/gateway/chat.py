@@ -89,6 +89,7 @@ class ConnectionChat:
         self._turns: deque[_ChatChannel] = deque()
         self._answers = 0
         self._fetches = 0
+        self._entering = 0  # ENTERs that the log was asked about
         self._undecided_bytes = 0
         self._granted = 0  # missed messages that are sent without being asked for
         self._reading: set[_ChatChannel] = set()
@@ -102,6 +103,7 @@ class ConnectionChat:
         return (
             self._answers >= limits.MAX_CONTROL_FRAMES
             or self._fetches >= limits.MAX_WAITING_FETCHES
+            or self._entering >= limits.MAX_WAITING_ENTERS
             or self._undecided_bytes >= limits.MAX_UNDECIDED_BYTES
         )
 
@@ -164,12 +166,17 @@ class ConnectionChat:
         self.drop(frame.channel)
         channel = _ChatChannel(loaded, ChatReader(self._user, lambda: self._give_turn(channel)))
         self._channels[frame.channel] = channel
+        self._entering += 1
         self._tasks.create_task(self._enter(channel, frame))
 
     async def _enter(self, channel: _ChatChannel, frame: frames.Enter) -> None:
         loaded, reader = channel.loaded, channel.reader
         key = LaneKey(self._user, self._device, frame.lane_epoch)
-        state = await self._chats.state(loaded, key, frame)
+        try:
+            state = await self._chats.state(loaded, key, frame)
+        finally:
+            self._entering -= 1
+            self._wake()
         if channel.is_over or loaded.room.sealed:
             return  # of a room that is being deleted the log says no more what was in it
         self._answer(channel, loaded.chat.enter(reader, state, frame.seq, self._granted))

@@ -51,14 +51,15 @@ class _Channel:
     reader: Reader
     seat: Seat
     ready: bytes | None = None  # a frame that had to be fetched, next in turn
-    fetching: bool = False
+    fetching: bool = False  # a run of the log
 
 
 class ConnectionRooms:
     """The rooms of one connection. Belongs to its tasks.
 
     Joins and reads from the log run beside what is read from the socket, so that a huge room holds
-    up no other.
+    up no other. What was fetched for the connection and is not out has a bound: then other rooms
+    wait for theirs. So has what answers it: then (``is_full``) nothing is read from the socket.
 
     A room has one channel number, however often it is joined. So all that goes down on it goes in
     order, what is still on its way in parts first: an update of an earlier joining that came after
@@ -87,6 +88,12 @@ class ConnectionRooms:
         self._joins = asyncio.Semaphore(8)
         self._outgoing = Outgoing()
         self._in_order: dict[int, deque[bytes]] = {}  # JOINED and LEFT of a channel
+        self._long_answers: deque[bytes] = deque()  # longer than a frame
+        self._waiting = 0  # frames in those two
+        self._waiting_bytes = 0  # and theirs, and those of state vectors in the next
+        self._to_fetch: deque[tuple[_Channel, bytes | None]] = deque()
+        self._fetched = 0  # frames that are being fetched, or not wholly out
+        self._going: set[int] = set()  # channels whose last frame was such a one
         self._chat_is_next = False
         self._chat = ConnectionChat(
             shared.chats,
@@ -100,6 +107,7 @@ class ConnectionRooms:
         self._live = ConnectionLive(
             shared.services, user=user, tasks=tasks, wake=wake, now=time.monotonic()
         )
+        self._outgoing.attach("long answers", self._next_long_answer)
         self._outgoing.attach("casts", self._live.next_cast)
         self._outgoing.attach("answers", self._live.next_answer)
 
@@ -114,8 +122,9 @@ class ConnectionRooms:
     @property
     def is_full(self) -> bool:
         """Whether so much waits to be sent that nothing more is to be read."""
-        many = len(self._outgoing) >= limits.MAX_CONTROL_FRAMES
-        return many or self._chat.is_full or self._live.is_full
+        many = len(self._outgoing) + self._waiting >= limits.MAX_CONTROL_FRAMES
+        much = self._waiting_bytes >= limits.MAX_WAITING_ANSWER_BYTES
+        return many or much or self._chat.is_full or self._live.is_full
 
     async def handle(self, frame: frames.Frame) -> None:
         """Take a frame in. Raises :class:`BadFrame` for one that no client sends now."""
@@ -196,7 +205,7 @@ class ConnectionRooms:
             self._deny(frame, Code.BUSY, "the relay cannot open it now")
         else:
             if channel is not None and channel.reader.waits_for_difference:
-                await self._differ(channel, frame.state_vector)
+                self._fetch_later(channel, frame.state_vector)
         finally:
             self._joins.release()
 
@@ -221,35 +230,13 @@ class ConnectionRooms:
         reader.on_deleted = lambda: self._end(channel, Code.DELETED, ROOM_DELETED)
         self._channels[room.channel] = channel
         self._live.open(loaded)
-        self._answer_in_order(
-            room.channel,
-            frames.Joined(
-                frame.request, room.channel, room.epoch, good, room.head,
-                room.coverage.state_vector(), int(access),
-            ),
+        joined = frames.Joined(
+            frame.request, room.channel, room.epoch, good, room.head,
+            room.coverage.state_vector(), int(access),
         )  # fmt: skip
+        self._send_in_order(room.channel, encode(joined))
         self._outgoing.attach(room.channel, lambda: self._next_of(room.channel))
         return channel
-
-    async def _differ(self, channel: _Channel, state_vector: bytes) -> None:
-        """Send the reader all that ``state_vector`` lacks; if that fails, close its channel."""
-        room = channel.loaded.room
-        code, reason = Code.BUSY, "the relay cannot make its difference now"
-        try:
-            offset, update = await self._shared.rooms.difference(room, state_vector)
-        except Quarantined as error:
-            offset, update, code, reason = 0, None, Code.QUARANTINED, str(error)
-        except (WorkerDied, ReplicaFailed, LocalError, TimeoutError) as error:
-            logger.warning("a difference could not be made: %s: %s", type(error).__name__, error)
-            offset, update = 0, None
-        if self._channels.get(room.channel) is not channel:
-            return
-        if update is None:
-            self._end(channel, code, reason)
-            return
-        channel.ready = encode(frames.Difference(room.channel, offset, update))
-        room.place(channel.reader, offset)
-        self._wake()
 
     def _deny(self, frame: frames.Join, code: Code, reason: str) -> None:
         self.answer(frames.Denied(frame.request, code, reason))
@@ -257,9 +244,9 @@ class ConnectionRooms:
     def _end(self, channel: _Channel, code: Code, reason: str) -> None:
         """Close a channel from this side, and say why: after the answers that wait."""
         number = channel.loaded.room.channel
-        self._in_order.setdefault(number, deque()).extend(self._chat.last_words(number))
+        last_words = self._chat.last_words(number)
         self._drop(channel)
-        self._answer_in_order(number, frames.Left(number, code, reason))
+        self._send_in_order(number, *last_words, encode(frames.Left(number, code, reason)))
 
     def _overtaken(self, number: int) -> None:
         """A chat's reader was so slow that retention deleted what comes next for it."""
@@ -273,6 +260,9 @@ class ConnectionRooms:
         loaded.room.leave(channel.reader)
         if loaded.presence.leave(channel.seat):
             wake_all(loaded)
+        if channel.ready is not None:
+            channel.ready = None
+            self._has_fetched()
         self._shared.rooms.release(loaded)
 
     # Rights
@@ -307,7 +297,7 @@ class ConnectionRooms:
                     access = await rights_to(shared, self._user, room.name)
                 except RightsUnknown as error:
                     logger.warning("a room was closed: %s", error, exc_info=error)
-                if self._channels.get(room.channel) is not channel:
+                if not self._is_open(channel):
                     continue
                 if access is None:
                     self._end(channel, Code.BUSY, _RIGHTS_UNKNOWN)
@@ -318,6 +308,7 @@ class ConnectionRooms:
 
     def next(self) -> bytes | None:
         """The next frame of the connection."""
+        self._fetch_next()
         self._chat_is_next = not self._chat_is_next
         if self._chat_is_next:
             return self._chat.next() or self._outgoing.next()
@@ -329,19 +320,39 @@ class ConnectionRooms:
         if len(encoded) <= limits.MAX_FRAME_BYTES:
             self._outgoing.send(encoded)
         else:
-            self._outgoing.attach(object(), _once(encoded))
+            self._long_answers.append(encoded)
+            self._count(encoded)
         self._wake()
 
-    def _answer_in_order(self, number: int, frame: frames.Frame) -> None:
-        """Send a frame after all that was sent on this channel."""
-        self._in_order.setdefault(number, deque()).append(encode(frame))
+    def _send_in_order(self, number: int, *encoded: bytes) -> None:
+        """Send frames after all that was sent on this channel."""
+        self._in_order.setdefault(number, deque()).extend(encoded)
+        for each in encoded:
+            self._count(each)
         self._wake()
+
+    def _count(self, encoded: bytes) -> None:
+        self._waiting += 1
+        self._waiting_bytes += len(encoded)
+
+    def _counted(self, encoded: bytes) -> bytes:
+        """It goes out, and counts no more."""
+        self._waiting -= 1
+        self._waiting_bytes -= len(encoded)
+        return encoded
+
+    def _next_long_answer(self) -> bytes | None:
+        return self._counted(self._long_answers.popleft()) if self._long_answers else None
 
     def _next_of(self, number: int) -> bytes | None:
-        """The next frame that goes down on a channel."""
+        """The next frame that goes down on a channel; the last one is wholly out."""
+        if number in self._going:
+            self._going.remove(number)
+            self._has_fetched()
+            self._fetch_next()
         waiting = self._in_order.get(number)
         if waiting:
-            return waiting.popleft()
+            return self._counted(waiting.popleft())
         channel = self._channels.get(number)
         if channel is not None:
             return self._turn(channel)
@@ -354,6 +365,7 @@ class ConnectionRooms:
         room, reader = channel.loaded.room, channel.reader
         if channel.ready is not None:
             frame, channel.ready = channel.ready, None
+            self._going.add(room.channel)
             return frame
         if channel.fetching:
             return None
@@ -364,7 +376,7 @@ class ConnectionRooms:
         run = room.next_run(reader)
         if run is BEHIND:
             channel.fetching = True
-            self._tasks.create_task(self._fetch(channel))
+            self._fetch_later(channel, None)
             return None
         assert run is None or isinstance(run, bytes)
         if run is not None:
@@ -378,22 +390,65 @@ class ConnectionRooms:
             return encode(frames.Awareness(room.channel, due))
         return None
 
-    async def _fetch(self, channel: _Channel) -> None:
-        room, reader = channel.loaded.room, channel.reader
-        rooms = self._shared.rooms
-        frame = await rooms.read_behind(room, reader)
-        if self._channels.get(room.channel) is not channel:
-            return
-        if frame is None:
-            # The log was compacted beyond its place: all of it, against nothing, is right.
-            reader.waits_for_difference = True
-            await self._differ(channel, b"\0")
-        else:
-            channel.ready = frame
-        channel.fetching = False
+    # What memory does not have
+
+    def _fetch_later(self, channel: _Channel, state_vector: bytes | None) -> None:
+        """Fetch all that ``state_vector`` lacks; without one, what is next in the log."""
+        self._to_fetch.append((channel, state_vector))
+        self._waiting_bytes += len(state_vector or b"")
         self._wake()
 
+    def _fetch_next(self) -> None:
+        """Begin to fetch for those that wait, as long as there is room for what comes of it.
 
-def _once(encoded: bytes) -> Callable[[], bytes | None]:
-    pieces = [encoded]
-    return lambda: pieces.pop() if pieces else None
+        Only whoever writes to the socket calls this; see ``ConnectionChat``.
+        """
+        while self._to_fetch and self._fetched < limits.MAX_FETCHED_FRAMES:
+            channel, state_vector = self._to_fetch.popleft()
+            self._waiting_bytes -= len(state_vector or b"")
+            if self._is_open(channel):
+                self._fetched += 1
+                self._tasks.create_task(self._fetch(channel, state_vector))
+
+    def _has_fetched(self) -> None:
+        """A frame that was fetched is wholly out, or not wanted any more."""
+        self._fetched -= 1
+        self._wake()
+
+    def _is_open(self, channel: _Channel) -> bool:
+        return self._channels.get(channel.loaded.room.channel) is channel
+
+    async def _fetch(self, channel: _Channel, state_vector: bytes | None) -> None:
+        room, reader = channel.loaded.room, channel.reader
+        frame: bytes | None = None
+        if state_vector is None:
+            frame = await self._shared.rooms.read_behind(room, reader)
+        if frame is None and self._is_open(channel):
+            # Without a state vector the log was compacted beyond its place: all of it is right.
+            reader.waits_for_difference = True
+            frame = await self._difference(channel, state_vector or b"\0")
+        channel.fetching = False
+        if frame is None or not self._is_open(channel):
+            self._has_fetched()
+        else:
+            channel.ready = frame
+            self._wake()
+
+    async def _difference(self, channel: _Channel, state_vector: bytes) -> bytes | None:
+        """A frame with all that ``state_vector`` lacks; if that fails the channel is closed."""
+        room = channel.loaded.room
+        code, reason = Code.BUSY, "the relay cannot make its difference now"
+        try:
+            offset, update = await self._shared.rooms.difference(room, state_vector)
+        except Quarantined as error:
+            offset, update, code, reason = 0, None, Code.QUARANTINED, str(error)
+        except (WorkerDied, ReplicaFailed, LocalError, TimeoutError) as error:
+            logger.warning("a difference could not be made: %s: %s", type(error).__name__, error)
+            offset, update = 0, None
+        if not self._is_open(channel):
+            return None
+        if update is None:
+            self._end(channel, code, reason)
+            return None
+        room.place(channel.reader, offset)
+        return encode(frames.Difference(room.channel, offset, update))
