@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from collab import limits
-from collab.errors import Closed, LocalError
+from collab.errors import BadUpdate, Closed, LocalError, StoreCorrupt
 from collab.protocol.update import Walk, merge, walk
 from collab_server.audience import Audience
 from collab_server.chat import Chat
@@ -116,7 +116,8 @@ class Rooms:
         """The room of this name, loaded; a new one gets ``epoch``. Give it back with release.
 
         Waits while the room is being deleted. Raises :class:`RoomDeleted` if ``epoch`` is that of
-        a deleted room of this name, whether or not there is another one by now.
+        a deleted room of this name, whether or not there is another one by now; ``StoreCorrupt`` if
+        the log of this room is damaged; ``Closed`` if the relay is stopped meanwhile.
         """
         while True:
             deletion, loaded = self._deleting.get(name), self._loaded.get(name)
@@ -150,7 +151,9 @@ class Rooms:
             if not self._awaited[name]:
                 del self._awaited[name]
         if loading.cancelled():
-            raise asyncio.CancelledError
+            raise Closed(
+                "The relay was stopped before the room was loaded; nothing was done in it."
+            )
         failure = loading.exception()
         if isinstance(failure, RoomDeleted) and failure.epoch != epoch:
             return  # it was loaded for somebody who offered that epoch; it is not for us
@@ -174,7 +177,13 @@ class Rooms:
     async def _load(self, name: str, epoch: bytes) -> None:
         row = await self._log.open_room(name, epoch=epoch)
         stored = await self._log.load(row.id)
-        coverage = await asyncio.to_thread(coverage_of, stored)
+        try:
+            coverage = await asyncio.to_thread(coverage_of, stored)
+        except BadUpdate as error:  # no peer's fault by now
+            raise StoreCorrupt(
+                f"An update in the log of room {name!r} is damaged ({error}). The log was left as "
+                f"it is and nobody gets this room; the others are served. Put back a backup."
+            ) from error
         self._channels += 1
         room = room_of(row, stored, coverage, channel=self._channels)
         loaded = self._loaded[name] = self._by_id[row.id] = Loaded(room)
@@ -284,7 +293,11 @@ class Rooms:
             return None
         if not rows:
             return None
-        walked = [(data, await walk_anywhere(data)) for _, data in rows]
+        try:
+            walked = [(data, await walk_anywhere(data)) for _, data in rows]
+        except BadUpdate as error:
+            logger.warning("room %d has a damaged update in its log: %s", room.id, error)
+            return None  # a snapshot may stand for it; if none does, the worker says so
         reader.position = rows[-1][0]
         return reader.dialect(room.channel, reader.position, merge(walked))
 

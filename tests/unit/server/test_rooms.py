@@ -210,3 +210,31 @@ def test_a_difference_of_a_replica_that_was_loaded_for_it_claims_all_that_it_hol
             assert (offset, Coverage.from_update(held).clocks) == (loaded.room.head, {1: 3})
 
     run(main())
+
+
+def test_whoever_waits_for_a_room_hears_that_the_relay_was_stopped(tmp_path: Path) -> None:
+    """Not that he was cancelled himself: a task that ends so is taken for one that may."""
+
+    async def main() -> None:
+        async with house(tmp_path) as there:
+            there.disk.full = True
+            waiting = asyncio.create_task(there.rooms.hold("new", epoch=None))
+            await until(lambda: there.log.failing is not None)
+        with pytest.raises(collab.Closed):
+            await waiting
+
+    run(main())
+
+
+def test_a_damaged_row_that_a_reader_is_behind_is_asked_of_the_replica(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as there:
+            loaded = await there.rooms.hold("notes", epoch=None)
+            reader = reader_of(loaded, [])
+            offset = there.log.next_offset()
+            there.log.append(loaded.room.id, offset, b"damaged")
+            await until(lambda: there.log.committed >= offset)
+            assert await there.rooms.read_behind(loaded.room, reader) is None
+            there.rooms.release(loaded)
+
+    run(main())
