@@ -188,7 +188,8 @@ class WorkerLink:
     async def run(self, *, stall_timeout_s: float) -> int | None:
         """Serve the pipes until the worker dies; the room of the command that it died of.
 
-        A command that takes longer than ``stall_timeout_s`` seconds is ended with the worker.
+        A command that takes longer than ``stall_timeout_s`` seconds is ended with the worker; so is
+        a worker that begins none for so long, although it is asked something.
         """
         tasks = [
             asyncio.create_task(self._write()),
@@ -276,7 +277,8 @@ class WorkerLink:
         while True:
             await asyncio.sleep(stall_timeout_s / _CLOCK_TICKS)
             begun = self._marker.begun
-            looks = looks + 1 if begun == stuck and self._marker.room != NOBODY else 0
+            owes = self._marker.room != NOBODY or bool(self._questions)
+            looks = looks + 1 if begun == stuck and owes else 0
             stuck = begun
             if looks >= _CLOCK_TICKS:
                 self._process.kill()

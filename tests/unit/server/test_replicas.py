@@ -390,6 +390,23 @@ def test_a_command_that_does_not_end_costs_the_worker_and_names_its_room() -> No
     asyncio.run(main())
 
 
+def test_a_worker_that_stands_still_between_commands_is_ended_once_it_is_asked() -> None:
+    """Stopped, or waiting for a disk: it would never answer again, and nobody would see why."""
+
+    async def main() -> None:
+        rooms = Rooms()
+        rooms.write(1, "good")
+        async with started(rooms, stall_timeout_s=0.4) as replicas:
+            assert await text_in(replicas, 1) == "good"
+            os.kill(pid_of(replicas), signal.SIGSTOP)
+            with pytest.raises(WorkerDied):
+                await replicas.difference(1, EMPTY, timeout=20)
+            assert await text_in(replicas, 1) == "good"
+            assert replicas._deaths == {}
+
+    asyncio.run(main())
+
+
 def test_a_slow_answer_is_a_timeout_and_the_next_question_gets_its_own_answer() -> None:
     async def main() -> None:
         rooms = Rooms()
