@@ -17,11 +17,14 @@ from collab.protocol.codec import encode
 from collab.protocol.frames import Access
 from collab.protocol.ysync import decode_state_vector, write_var_uint
 from collab_server.auth import User
-from collab_server.gateway import connection
+from collab_server.gateway import connection as connections
+from collab_server.gateway import yjs_messages as messages
+from collab_server.gateway.yjs import YjsConnection
 from tests.e2e.authors import Author
 from tests.e2e.chat_member import LANE
 from tests.e2e.support import Speaker, join, rooms_at, run, running, scripted_client, soon, until
 from tests.e2e.test_rights import House
+from tests.e2e.test_yjs_endpoint import provider
 
 JOINS_AT_WORK = 8
 
@@ -29,15 +32,15 @@ JOINS_AT_WORK = 8
 class Reading:
     """Whether the relay's clients read: while not, whatever is sent to them waits."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, of: str = "sync") -> None:
         self._goes_on = asyncio.Event()
         self._goes_on.set()
 
         async def send(socket: WebSocket, data: bytes) -> None:
             await self._goes_on.wait()
-            await connection.send(socket, data)
+            await connections.send(socket, data)
 
-        monkeypatch.setattr("collab_server.gateway.sync.send", send)
+        monkeypatch.setattr(f"collab_server.gateway.{of}.send", send)
 
     def stop(self) -> None:
         self._goes_on.clear()
@@ -144,6 +147,36 @@ def test_long_answers_to_somebody_who_never_reads_are_counted_by_their_bytes(
                     assert len(decode_state_vector(asked.state_vector)) == 60_000
                 sources = len(rooms._outgoing._sources)
                 assert sources < 10, "an answer that went out takes no more turns"
+
+    run(main())
+
+
+def test_questions_of_a_provider_that_never_reads_are_counted_by_their_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_vector = bytearray()
+    write_var_uint(state_vector, 60_000)
+    for client in range(2**28, 2**28 + 60_000):
+        write_var_uint(state_vector, client)
+        write_var_uint(state_vector, 1)
+    question = messages.step1(bytes(state_vector))
+    bound = 1 + limits.MAX_WAITING_ANSWER_BYTES // len(question)
+
+    async def main() -> None:
+        async with running(tmp_path) as (url, relay):
+            reading = Reading(monkeypatch, of="yjs")
+            async with provider(url) as one:
+                await one.hello()
+                assert relay._shared is not None
+                (connection,) = relay._shared.connections
+                assert isinstance(connection, YjsConnection)
+                reading.stop()
+                asking = asyncio.create_task(one.send(*[question] * 4 * bound))
+                assert 0 < await settles(lambda: len(connection._asked)) <= bound
+                reading.go_on()
+                for _ in range(4 * bound):
+                    await one.expect(messages.Step2)
+                await soon(asking)
 
     run(main())
 

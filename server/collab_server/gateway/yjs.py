@@ -192,9 +192,16 @@ class YjsConnection:
             data = message.get("bytes")
             for said in messages.messages_in(data) if isinstance(data, bytes) else ():
                 await self._handle(said)
-                while len(self._answers) + len(self._asked) >= limits.MAX_CONTROL_FRAMES:
+                while self._is_full:
                     self._sent.clear()
                     await self._sent.wait()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether so much waits to be answered that nothing more is to be read."""
+        waiting = [*self._answers, *self._asked]
+        much = sum(map(len, waiting)) >= limits.MAX_WAITING_ANSWER_BYTES
+        return much or len(waiting) >= limits.MAX_CONTROL_FRAMES
 
     async def _handle(self, said: messages.Message) -> None:
         match said:
