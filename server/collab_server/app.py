@@ -114,6 +114,8 @@ class Relay:
                     )
                 )  # fmt: skip
                 stack.push_async_callback(self._services.close)
+                if self._hooks is not None:
+                    stack.push_async_callback(self._hooks.close)
                 self._shared = Shared(
                     settings, rights, log, rooms, chats, self._hooks, Fence(), self._services
                 )

@@ -6,6 +6,8 @@
    its answer and the commit makes it see a message again: at least once, keyed by the message's id.
 3. It has ``Settings.hook_timeout_s``. If it takes longer, or fails, the message is refused for now
    (``busy``), and its device sends it again.
+4. Then, and when the connection or the room is left, it is cancelled. Nobody waits for one that
+   does not let itself be cancelled, but the lane is not put before it again until it has ended.
 """
 
 from __future__ import annotations
@@ -149,6 +151,7 @@ class Postponed:
 
 Answer = Admitted | Refused | Postponed
 
+_CLOSING_S: Final = 1.0
 _NO_ANSWER: Final = Postponed(OutcomeCode.BUSY, 1_000, "the application cannot answer now")
 
 
@@ -160,25 +163,50 @@ class Hooks:
         self._timeout_s = timeout_s
         # A lane has one connection at a time, but the function may outlive the last one's end.
         self._turns: WeakValueDictionary[tuple[str, LaneKey], asyncio.Lock] = WeakValueDictionary()
+        self._running: set[asyncio.Task[Ruling]] = set()
 
     async def ask(self, lane: LaneKey, message: IncomingMessage, meta: bytes) -> Answer:
-        """What the application makes of ``message``, whose meta was sent as ``meta``."""
+        """What the application makes of ``message``, whose meta was sent as ``meta``.
+
+        Cancelling this cancels the function and does not wait for it.
+        """
         turn = self._turns.setdefault((message.room, lane), asyncio.Lock())
-        async with turn:
+        call = asyncio.create_task(self._call(turn, message))
+        self._running.add(call)
+        call.add_done_callback(self._over)
+        try:
+            await asyncio.wait([call], timeout=self._timeout_s)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if not call.done():
+            call.cancel()
+            logger.warning("on_message did not answer in time; the message is refused for now")
+        elif call.cancelled():
+            logger.warning("on_message was cancelled; the message is refused for now")
+        else:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    ruling = await self._on_message(message)
-                return _answer(ruling, message.body, meta)
-            except TimeoutError:
-                logger.warning("on_message did not answer in time; the message is refused for now")
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                logger.warning("on_message was cancelled; the message is refused for now")
+                return _answer(call.result(), message.body, meta)
             except Exception:
                 logger.exception("on_message failed; the message is refused for now")
         return _NO_ANSWER
+
+    async def _call(self, turn: asyncio.Lock, message: IncomingMessage) -> Ruling:
+        async with turn:
+            return await self._on_message(message)
+
+    async def close(self) -> None:
+        """Cancel what still runs; what does not let itself be cancelled is left alone."""
+        running = list(self._running)
+        for call in running:
+            call.cancel()
+        if running:
+            await asyncio.wait(running, timeout=_CLOSING_S)
+
+    def _over(self, call: asyncio.Task[Ruling]) -> None:
+        self._running.discard(call)
+        if not call.cancelled():
+            call.exception()  # one that was cut off may fail as it ends, and nobody asks
 
 
 def _answer(ruling: Ruling, body: str, meta: bytes) -> Answer:

@@ -12,37 +12,38 @@ import pytest
 
 from collab import limits
 from collab.protocol import frames
-from collab.protocol.frames import Code
+from collab.protocol.frames import Access, Code
 from collab_server.app import Relay
-from collab_server.auth import MEMBERS_DECIDE
-from collab_server.hooks import Accept, IncomingMessage, Ruling
-from collab_server.serving import served
-from collab_server.settings import Settings
-from tests.e2e.chat_member import LANE, entered, id_of
-from tests.e2e.support import join, rooms_at, run, scripted_client, soon, until
+from collab_server.auth import MEMBERS_DECIDE, Authorize, User
+from tests.e2e.chat_member import LANE, entered
+from tests.e2e.support import join, rooms_at, run, running, scripted_client, soon, until
 from tests.e2e.test_members import by_token
+from tests.e2e.test_rights_unknown import decide
 
 ROOMS = [f"talk {number}" for number in range(limits.MAX_CHAT_READS + 2)]
 
 
 class Lingering:
-    """An application that is asked about a message and, cancelled, still has to clear up."""
+    """Looks up rights; for the room "slow" it waits, and when cancelled has to clear up."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.may_end = asyncio.Event()
 
-    async def on_message(self, message: IncomingMessage) -> Ruling:
-        if message.sender != "ana":
-            return Accept()
-        self.asked.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.cancelled.set()
-            await self.may_end.wait()
-        raise AssertionError("it was not cancelled")
+    def __call__(self, authorize: Authorize) -> Authorize:
+        async def look_up(user: User, room: str) -> Access:
+            if room != "slow":
+                return await authorize(user, room)
+            self.asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.set()
+                await self.may_end.wait()
+            raise AssertionError("it was not cancelled")
+
+        return look_up
 
 
 @asynccontextmanager
@@ -54,15 +55,9 @@ async def leaving(
     Ana is the admin of every room.
     """
     application = Lingering()
-    chosen = Settings(data=data, port=0)
-    relay = Relay(
-        chosen,
-        authenticate=by_token,
-        authorize=MEMBERS_DECIDE,
-        on_message=application.on_message,
-    )
-    async with served(relay, chosen) as url:
+    async with running(data, authenticate=by_token, authorize=MEMBERS_DECIDE) as (url, relay):
         assert relay._shared is not None
+        decide(relay, application)
         for name in ROOMS:
             await relay.room(name).set_member("ana", "admin", by="shop")
             await relay.room(name).set_member("ben", "writer", by="shop")
@@ -84,7 +79,7 @@ async def leaving(
                 await speaker.send(frames.Fetch(channel, 1, 0, 10, True))
             (rooms,) = rooms_at(relay)
             await until(lambda: len(rooms._chat._to_read) == 2)
-            await speaker.send(frames.Send(channels[0], 1, id_of(1), "m1", b"", 1, None, False))
+            await speaker.send(join("slow"))
             await soon(application.asked.wait())
             await speaker.socket.close()
             await soon(application.cancelled.wait())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ from collab_server.lanes import LaneKey
 
 LANE = LaneKey("ana", b"a" * 16, b"1" * 16)
 META = pack_map({"a": 1})
+NO_ANSWER = Postponed("busy", 1_000, "the application cannot answer now")
 
 
 def message(room: str = "talk") -> IncomingMessage:
@@ -164,6 +166,50 @@ def test_who_asks_can_be_cancelled() -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["takes too long", "is cancelled"])
+def test_a_call_that_does_not_let_itself_be_cancelled_is_not_waited_for(how: str) -> None:
+    """And its lane is busy until it has ended: no two calls for one at a time."""
+
+    async def main() -> None:
+        begun, at_work, at_once = asyncio.Event(), 0, 0
+        may_end = asyncio.Event()
+
+        async def stays(_: IncomingMessage) -> Accept:
+            nonlocal at_work, at_once
+            at_work += 1
+            at_once = max(at_once, at_work)
+            begun.set()
+            while not may_end.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await may_end.wait()
+            at_work -= 1
+            return Accept()
+
+        hooks = Hooks(stays, 0.05 if how == "takes too long" else 5)
+        asking = asyncio.create_task(hooks.ask(LANE, message(), META))
+        await begun.wait()
+        try:
+            if how == "is cancelled":
+                asking.cancel()
+                await asyncio.wait([asking], timeout=5)
+                assert asking.cancelled()
+            else:
+                await asyncio.wait([asking], timeout=5)
+                assert asking.done()
+                assert asking.result() == NO_ANSWER
+                assert await hooks.ask(LANE, message(), META) == NO_ANSWER
+            again = asyncio.create_task(hooks.ask(LANE, message(), META))
+            await asyncio.sleep(0)
+        finally:
+            may_end.set()
+        assert await again == Admitted("hello", META)
+        assert at_once == 1
+        await hooks.close()
+        assert not hooks._running
 
     asyncio.run(main())
 
