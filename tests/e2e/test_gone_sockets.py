@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from collab import limits
 from collab.protocol import frames
-from collab.protocol.frames import Access
+from collab.protocol.frames import Access, Close
 from collab_server.auth import User
 from collab_server.gateway import yjs_messages as messages
 from collab_server.gateway.connection import send
@@ -123,5 +123,40 @@ def test_a_server_that_refuses_a_message_after_its_close_means_a_socket_that_is_
         await socket.accept()
         with pytest.raises(WebSocketDisconnect):
             await send(socket, b"x")
+
+    run(main())
+
+
+@pytest.mark.parametrize("who", ["the provider", "the relay"])
+def test_a_provider_that_waits_for_a_room_can_be_gone_before_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """A new room waits for as long as the disk takes nothing, and providers come again."""
+    asked, may_open = asyncio.Event(), asyncio.Event()
+
+    async def main() -> None:
+        async with running(tmp_path) as (url, relay):
+            assert relay._shared is not None
+            shared = relay._shared
+            original = shared.log.open_room
+
+            async def open_room(name: str, *, epoch: bytes) -> Any:
+                asked.set()
+                await may_open.wait()
+                return await original(name, epoch=epoch)
+
+            monkeypatch.setattr(shared.log, "open_room", open_room)
+            async with provider(url) as one:
+                await asyncio.wait_for(asked.wait(), 10)
+                if who == "the relay":
+                    (connection,) = shared.connections
+                    connection.close(Close.RESTART, "it restarts")
+                    assert await one.closed() == Close.RESTART
+            await until(lambda: not shared.connections)
+            may_open.set()
+            await until(lambda: len(shared.rooms) == 1)
+            loaded = shared.rooms.named("notes")
+            assert loaded is not None
+            assert loaded.users == 0
 
     run(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from asyncio import Transport
 from typing import Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -17,6 +19,16 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     The application finds this object in its scope, under ``extensions["collab.socket"]``.
     """
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """The peer is there."""
+        self.gone = asyncio.Event()  # set when nothing can be sent to it any more
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer is gone."""
+        self.gone.set()
+        super().connection_lost(exc)
 
     def handle_connect(self, event: Request) -> None:
         """Read the opening request, and give the application this object."""

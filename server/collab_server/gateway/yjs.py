@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Final
+from typing import Final, NoReturn
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -115,7 +115,7 @@ class YjsConnection:
         name = room_name(self._socket)
         if name is None:
             raise Closing(Close.BAD_FRAME, "this may not be the name of a room")
-        loaded, access = await self._hold(user, name)
+        loaded, access = await self._open(user, name)
         self._loaded = loaded
         self._seat = loaded.presence.join(user.sub)
         self._user, self._room_id = user, loaded.room.id
@@ -133,6 +133,33 @@ class YjsConnection:
             if loaded.presence.leave(self._seat):
                 wake_all(loaded)
             self._shared.rooms.release(loaded)
+
+    async def _open(self, user: User, name: str) -> tuple[Loaded, Access]:
+        """Hold the room, unless either side ends the connection meanwhile: nobody reads it yet."""
+        found: tuple[Loaded, Access] | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                ends = [
+                    tasks.create_task(self._end_asked()),
+                    tasks.create_task(self._end_of_peer()),
+                ]
+                found = await self._hold(user, name)
+                for end in ends:
+                    end.cancel()
+        except BaseException:
+            if found is not None:
+                self._shared.rooms.release(found[0])
+            raise
+        return found
+
+    async def _end_asked(self) -> NoReturn:
+        raise await asyncio.shield(self._closing)
+
+    async def _end_of_peer(self) -> None:
+        bounds = bounds_of(self._socket)
+        if bounds is not None:
+            await bounds.gone.wait()
+            raise WebSocketDisconnect(Close.GOING_AWAY)
 
     async def _hold(self, user: User, name: str) -> tuple[Loaded, Access]:
         try:
