@@ -340,8 +340,9 @@ export class Chat {
     for (const { low, high } of newlyLost(now.gaps, before.gaps)) {
       emit({ type: "MessagesLost", low, high });
     }
-    const { at, resent, kept } = now.replaced;
-    if (at > since) {
+    if (now.replaced.at > since) {
+      const resent = now.replaced.resent - before.replaced.resent;
+      const kept = now.replaced.kept - before.replaced.kept;
       const error = new HistoryReplaced(
         `The relay's chat of this room has another history. ${resent} messages of ours are sent again. ` +
           `${kept} others are kept on this device alone, and marked.`,

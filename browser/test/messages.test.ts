@@ -26,7 +26,9 @@ async function entered(
 ): Promise<boolean> {
   return store.change(async (work) => {
     const goesOn = await messages.resolve(work, last, outcomes);
-    await messages.place(work, { ...PLACE, after: work.chat.seq, head: work.chat.seq, ...place });
+    const newest = (await work.inLog(1)).map((row) => row.place);
+    const head = Math.max(work.chat.seq, ...newest);
+    await messages.place(work, { ...PLACE, after: work.chat.seq, head, ...place });
     return goesOn;
   });
 }
@@ -219,6 +221,46 @@ test("another history keeps what is here, marks it, and gets our own again", asy
   assert.deepEqual([back.seq, back.replaced], [2, false]); // the same one, no second
   const inLog = (await store.rows()).filter((row) => row.seq !== null && !row.replaced);
   assert.deepEqual(inLog.map((row) => row.body), ["new", "message 3"]);
+});
+
+test("what was accepted above a good mark and is beyond the log's end goes up again, under its id", async () => {
+  const store = await Store.open();
+  for (const number of [1, 2]) await store.write(number, 60_000);
+  await bindNext(store);
+  await entered(store, 2, [accepted(1, 3), accepted(2, 9)], { after: 3, head: 9 });
+  await store.change((work) => messages.takeReceipts(work, [{ user: "cem", deliveredUpto: 9, readUpto: 9 }], 9));
+  await entered(store, 2, [], { after: 3, head: 5 }); // an older backup, with all up to our mark
+  assert.deepEqual(await store.states(), ["body 1: read", "body 2: queued"]);
+  const chat = await store.chat();
+  assert.deepEqual(chat.receipts, []); // the relay tells them after ENTERED
+  assert.equal(chat.readUpto, 5);
+  assert.deepEqual([chat.replaced.at, chat.replaced.resent, chat.replaced.kept], [chat.version, 1, 0]);
+  store.now += 120_000;
+  await store.change(messages.expire); // it was taken in time once
+  await bindNext(store);
+  assert.deepEqual(await slots(store), [["body 2", 3]]);
+});
+
+test("what was accepted with a number that the log gives to another goes up again", async () => {
+  const store = await Store.open();
+  await store.write(1);
+  await bindNext(store);
+  await entered(store, 1, [accepted(1, 2)], { head: 2 });
+  const run = [logged(1, { id: id(7) }), logged(2, { id: id(8) })];
+  await store.change((work) => messages.receive(work, run, RUN, 2));
+  assert.deepEqual(await store.states(), ["message 1: accepted", "message 2: accepted", "body 1: queued"]);
+  assert.deepEqual(await store.outbox(), { messages: 1, bytes: 6 });
+  const { replaced, version } = await store.chat();
+  assert.deepEqual(replaced, { at: version, resent: 1, kept: 0 });
+});
+
+test("what is here above the mark, by an outcome alone, is asked for with all around it", async () => {
+  const store = await Store.open();
+  await store.write(1);
+  await bindNext(store);
+  await entered(store, 1, [accepted(1, 400)], { head: 400 });
+  await entered(store, 1, [], { after: 500, head: 500 });
+  assert.deepEqual((await store.chat()).gaps, [{ low: 1, high: 500, lost: false }]);
 });
 
 test("receipts rise and never fall, and carry our messages along", async () => {

@@ -172,59 +172,82 @@ export function isOwner(work: ChatTransaction, user: string): boolean {
 
 /** The relay says how its history stands. */
 export async function place(work: ChatTransaction, at: Place): Promise<void> {
-  const { generation, after, oldest } = at;
+  const { generation, after, oldest, head } = at;
   if (!at.good) await replace(work, at);
   else {
     if (after > work.chat.seq) {
-      await work.miss(work.chat.seq + 1, after);
+      // What is here above the mark is ours, by outcomes alone: they do not say what the log has of it,
+      // and may be of a history that is gone. It is asked for all the same.
+      work.wants(work.chat.seq + 1, after);
       work.set({ generation, seq: after });
     }
+    await cut(work, head);
     await work.lose(oldest);
   }
   const { readUpto } = at;
   work.set({
     user: at.user,
-    readUpto: at.good ? Math.max(work.chat.readUpto, readUpto) : readUpto,
+    readUpto: at.good ? Math.min(Math.max(work.chat.readUpto, readUpto), head) : readUpto,
     relayRead: readUpto,
-    relayHead: at.head,
+    relayHead: head,
     relayUnread: at.unread,
   });
   await work.lookForAwaited();
 }
 
+/** The log ends at `head`, and our mark is good: what was told beyond it was of another history. */
+async function cut(work: ChatTransaction, head: number): Promise<void> {
+  for (const row of await work.inLog(head + 1)) {
+    if (row.position === null) await keep(work, row);
+    else await offerAgain(work, row);
+  }
+  // The relay tells after ENTERED how far those are in this one.
+  work.set({ receipts: work.chat.receipts.filter((one) => one.deliveredUpto <= head) });
+}
+
+/** The log does not have this under its number: it is kept here, and marked. */
+async function keep(work: ChatTransaction, row: MessageRow): Promise<void> {
+  note(work, 0, 1);
+  await work.update(row, { replaced: true, tie: -row.row });
+}
+
+/** A message of ours that was accepted is queued again, under its id. */
+async function offerAgain(work: ChatTransaction, row: MessageRow): Promise<void> {
+  // In another history a verdict may not have fallen, or be another one.
+  const verdict = Math.min(row.verdict, AWAITED);
+  const fields = {
+    seq: null, place: TAIL, tie: row.position as number, replaced: false, acceptedAt: null, refusals: 0,
+    offered: true, verdict,
+  };
+  note(work, 1, 0);
+  // Its slot is sent again anyhow; or it was taken in time once, and must not expire now.
+  if (row.slot === null) await work.move(row, "queued", { ...fields, expiresAt: null });
+  else await work.update(row, { ...fields, state: "sending" });
+}
+
+/** The program is told of so many more, once this change is stored. */
+function note(work: ChatTransaction, more: number, others: number): void {
+  const { resent, kept } = work.chat.replaced;
+  work.set({ replaced: { at: work.version, resent: resent + more, kept: kept + others } });
+}
+
 /** The relay has another history: our mark means nothing in it. */
 async function replace(work: ChatTransaction, at: Place): Promise<void> {
-  const gone = await work.inLog(at.head + 1);
-  const left = new Map<number, MessageRow>();
-  for (const row of gone) left.set(row.row, await work.update(row, { replaced: true, tie: -row.row }));
+  note(work, 0, 0);
   // Own messages that were accepted lately are queued again, under their ids.
   const since = work.now - limits.REOFFER_MS;
-  let resent = 0;
   for (const row of await work.messages.all(beforeTail(work.room), "byPlace")) {
     const isOurs = row.position !== null && isInLog(row.state) && row.writtenAt >= since;
-    // In another history a verdict may not have fallen, or be another one.
-    const verdict = Math.min(row.verdict, AWAITED);
-    if (!isOurs) {
-      const isDoubted = isDecided(row.verdict) && row.tie === 0 && row.place >= at.oldest;
-      if (isDoubted) await work.update(row, { verdict });
-      continue;
-    }
-    resent += 1;
-    left.delete(row.row);
-    const fields = {
-      seq: null, place: TAIL, tie: row.position as number, replaced: false, acceptedAt: null, refusals: 0,
-      offered: true, verdict,
-    };
-    // Its slot is sent again anyhow; or it was taken in time once, and must not expire now.
-    if (row.slot === null) await work.move(row, "queued", { ...fields, expiresAt: null });
-    else await work.update(row, { ...fields, state: "sending" });
+    if (isOurs) await offerAgain(work, row);
+    else if (row.tie !== 0) continue;
+    else if (row.place > at.head) await keep(work, row);
+    else if (row.place >= at.oldest && isDecided(row.verdict)) await work.update(row, { verdict: AWAITED });
   }
   work.set({
     receipts: [],
     gaps: [],
     generation: at.generation,
     seq: at.after,
-    replaced: { at: work.version, resent, kept: left.size },
   });
   await work.miss(1, at.oldest - 1, true);
   // What is here of the rest is shown, and asked for all the same: it may be another now.
@@ -322,7 +345,8 @@ async function take(work: ChatTransaction, message: LoggedMessage): Promise<void
     await work.update(there, ofLog(there, message));
     return;
   }
-  if (there !== undefined) await work.update(there, { replaced: true, tie: -there.row });
+  if (there?.id !== id && there?.position != null) await offerAgain(work, there);
+  else if (there) await work.update(there, { replaced: true, tie: -there.row });
   for (const row of await work.withId(id)) {
     const isCertain = hasSeq(row) && !isMissing(work.chat.gaps, row.place);
     if (isCertain || !isSame(work, row, message)) continue;
