@@ -120,6 +120,18 @@ test("who waits when the connection is lost learns that the outcome is not known
   room.chat.end();
 });
 
+test("who waits when another lane is entered learns it too: the relay answers nothing of before", async () => {
+  const room = await Entered.open();
+  await room.enter();
+  const sent = room.tab.members.set("ben", "writer");
+  assert.equal(room.up()?.kind, "change");
+  const refused = assert.rejects(sent, OfflineError);
+  await room.receive({ kind: "expected", channel: 3, laneSeq: 9 });
+  await refused;
+  assert.equal(room.up()?.kind, "enter");
+  room.chat.end();
+});
+
 test("a name or a role that there cannot be is the program's mistake, and is not sent", async () => {
   const room = await Entered.open();
   await room.enter();

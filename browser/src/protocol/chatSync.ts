@@ -136,6 +136,7 @@ export class ChatSync {
     if (this.renewals > 0) this.enterFrom = now + RENEWAL_WAIT_MS * 2 ** Math.min(this.renewals, 10);
     this.renewals += 1;
     this.phase = "joined";
+    this.requests.detach(); // to enter again is to hear nothing more of what was asked
   }
 
   /** Whether a slot went up since ENTERED. */
