@@ -134,7 +134,10 @@ export class Client {
         "A room's name is 1 to 255 bytes of text without control characters. Nothing was opened.",
       );
     }
-    return once(this.rooms, name, () => this.openRoom(name));
+    const room = await once(this.rooms, name, () => this.openRoom(name));
+    if (!room.closing) return room;
+    await room.closing.catch(() => undefined);
+    return this.room(name);
   }
 
   /** The names of all rooms of this device. */
@@ -149,12 +152,14 @@ export class Client {
    */
   async forget(name: string): Promise<void> {
     this.check();
-    if ((await this.locks.openRooms()).has(name)) {
+    await this.leader?.look();
+    const isClosed = await this.locks.closed(name, async () => {
+      const row = (await this.documents.rooms()).find((one) => one.name === name);
+      if (row !== undefined) await this.documents.forget(row.id);
+    });
+    if (!isClosed) {
       throw new BadArgument(`The room "${name}" is open. Nothing was deleted. Close it first.`);
     }
-    await this.leader?.look();
-    const row = (await this.documents.rooms()).find((one) => one.name === name);
-    if (row !== undefined) await this.documents.forget(row.id);
   }
 
   /** Try to connect now. */
@@ -171,13 +176,13 @@ export class Client {
     this.act("resume");
   }
 
-  /** Save everything and let go. */
+  /** Save everything and let go. Throws {@link Closed} if that cannot be saved any more. */
   async close(): Promise<void> {
     if (this.isClosed) return;
-    for (const opening of [...this.rooms.values()]) {
-      const room = await opening.catch(() => null);
-      await room?.close();
-    }
+    const closings = [...this.rooms.values()].map((opening) =>
+      opening.then((room) => room.close(), () => undefined),
+    );
+    await Promise.allSettled(closings);
     this.isClosed = true;
     this.ended.abort();
     clearInterval(this.timer);
@@ -187,13 +192,20 @@ export class Client {
     this.hints.close();
     this.observers.clear();
     this.database.close();
+    await Promise.all(closings); // throws what could not be saved
   }
 
   // Rooms
 
   private async openRoom(name: string): Promise<Room> {
-    const { replica, chat } = await this.hold(name);
-    const release = await this.locks.open(name);
+    const release = await this.locks.open(name); // first, so that nobody forgets it under our hands
+    const fail = (error: unknown): never => {
+      release();
+      throw error;
+    };
+    const { replica, chat } = await this.hold(name).catch(fail);
+    const { awareness } = replica;
+    if (!awareness.getLocalState()) awareness.setLocalState({}); // the room was closed here before
     const room = new Room(name, replica, chat, this, release);
     this.tell({ type: "rooms" });
     return room;
@@ -217,6 +229,11 @@ export class Client {
   async hold(name: string): Promise<Held> {
     const held = await once(this.opening, name, () => this.openReplica(name));
     held.users += 1;
+    const fail = (error: unknown): never => {
+      this.letGo(name);
+      throw error;
+    };
+    await read(held).catch(fail); // other tabs may have gone on since
     return held;
   }
 
@@ -234,7 +251,6 @@ export class Client {
 
   private async openReplica(name: string): Promise<Held> {
     const stored = await this.documents.create(name);
-    const replica = new Replica(stored.room, this.documents);
     const moved = (): void => this.hints.post({ type: "moved", room: stored.room.id });
     const chat = new Chat(this.database, stored.chat, {
       clock: this.clock,
@@ -247,9 +263,10 @@ export class Client {
         this.tell({ type: "broadcast", room: name, sender: user, payload, up: true });
       },
     });
+    await chat.begin();
+    const replica = new Replica(stored.room, this.documents);
     const held: Held = { replica, chat, users: 0 };
     this.held.set(name, held);
-    await Promise.all([replica.catchUp(), chat.begin()]);
     chat.watchers.add(() => replica.changes.wake());
     replica.onMoved = moved;
     replica.awareness.on(
@@ -409,6 +426,10 @@ function once<T>(made: Map<string, Promise<T>>, name: string, make: () => Promis
 }
 
 /** Read what other tabs stored of a room; if that fails, the next look does. */
-function catchUp({ replica, chat }: Held): void {
-  void Promise.all([replica.catchUp(), chat.catchUp()]).catch(() => undefined);
+function catchUp(held: Held): void {
+  void read(held).catch(() => undefined);
+}
+
+async function read({ replica, chat }: Held): Promise<void> {
+  await Promise.all([replica.catchUp(), chat.catchUp()]);
 }

@@ -89,6 +89,7 @@ export class Connection {
   /** Close, and stay away until `resume`. */
   suspend(): void {
     this.isSuspended = true;
+    this.set("suspended", "the program suspended the connection");
     this.attempt.abort();
     this.nudges.wake();
   }
@@ -117,7 +118,6 @@ export class Connection {
   async run(): Promise<void> {
     while (!this.ended.signal.aborted) {
       if (this.isSuspended) {
-        this.set("suspended", "the program suspended the connection");
         await this.nudges.next();
         continue;
       }

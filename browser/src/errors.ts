@@ -99,6 +99,10 @@ export function closed(what: "client" | "room" | "store"): Closed {
   return new Closed(`The ${what} was closed; what was saved is on this device. Open it again.`);
 }
 
+export function forgotten(): Closed {
+  return new Closed("This room was forgotten on this device. Nothing was stored.");
+}
+
 export function unavailable(why: string): StorageUnavailable {
   return new StorageUnavailable(
     `Nothing can be kept on this device: ${why}. Nothing was opened. Use https, allow storage, and ` +

@@ -25,7 +25,11 @@ export interface Tab {
 export class Leader implements RoomLeader, Shell {
   readonly connection: Connection;
   /** Look which rooms are open in any tab, and join or leave what has changed. */
-  readonly look = again(() => this.lookNow().catch(reportError));
+  readonly look = again(() =>
+    this.lookNow().catch((error: unknown) => {
+      if (!this.isOver) reportError(error);
+    }),
+  );
   readonly rooms = new Map<string, RoomSync>();
   private isTelling = false;
   private isOver = false;
@@ -40,6 +44,7 @@ export class Leader implements RoomLeader, Shell {
 
   /** Begin: the rooms first, so that they are joined at once. */
   async start(): Promise<void> {
+    this.changed(); // what the last leader said holds no more
     await this.look();
     if (!this.isOver) void this.connection.run();
   }
@@ -58,6 +63,8 @@ export class Leader implements RoomLeader, Shell {
   private async lookNow(): Promise<void> {
     const open = await this.tab.locks.openRooms();
     for (const [name, room] of this.rooms) {
+      await room.replica.catchUp().catch(() => undefined); // it may have been forgotten
+      if (this.isOver) return;
       if (open.has(name) && !room.replica.closed) continue;
       this.rooms.delete(name);
       this.connection.link?.leave(room);
@@ -65,8 +72,9 @@ export class Leader implements RoomLeader, Shell {
       this.tab.letGo(name);
     }
     for (const name of open) {
-      if (this.rooms.has(name) || this.isOver) continue;
+      if (this.rooms.has(name)) continue;
       const { replica, chat } = await this.tab.hold(name);
+      if (this.isOver) return this.tab.letGo(name);
       const room = new RoomSync(name, replica, chat, this);
       this.rooms.set(name, room);
       this.connection.link?.join(room);

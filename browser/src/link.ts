@@ -209,7 +209,7 @@ export class Link {
         this.channels.set(frame.channel, room);
         room.receive(frame, this.generation);
         // Beside its document, however long that is; no room's name begins like this.
-        this.outgoing.attach(`\0${room.name}`, () => this.nextFrom(room, room.chat));
+        this.outgoing.attach(`\0${room.name}`, () => (room.isNamed ? this.nextFrom(room, room.chat) : null));
         break;
       }
       case "denied":

@@ -51,7 +51,10 @@ export class Replica {
   error: CollabError | null = null;
   closed = false;
   lastSaved: number | null = null;
-  /** Called with local rows of any tab once they are saved and read here, in their order. */
+  /**
+   * Called with local rows of any tab once they are saved and read here, in their order, and with none
+   * when all that this tab had to save is.
+   */
   onRows: (rows: readonly Row[]) => void = () => undefined;
   /** Whether this tab puts snapshots in the place of rows: the leader's does. */
   compacts = false;
@@ -66,7 +69,8 @@ export class Replica {
   private tailBytes = 0;
 
   constructor(
-    readonly row: RoomRow,
+    /** As it was read last. */
+    public row: RoomRow,
     private readonly documents: Documents,
   ) {
     this.doc.on("update", (update: Uint8Array, origin: unknown) => {
@@ -86,10 +90,10 @@ export class Replica {
     return this.unacked.length === 0 && this.isSaved && this.doc.store.clients.size === 0;
   }
 
-  /** Return when all that was edited here until now is saved. Throws {@link Closed}. */
+  /** Return when all that was edited here until now is saved. Throws {@link Closed} if it cannot be. */
   async waitSaved(): Promise<void> {
     const goal = this.queued;
-    await until(this.changes, () => this.closed || this.saved >= goal);
+    await until(this.changes, () => this.saved >= goal || this.closed || this.error instanceof Closed);
     if (this.saved < goal) throw closed("room");
   }
 
@@ -139,6 +143,11 @@ export class Replica {
     const before = this.place;
     const stored = await this.documents.load(this.row.id, before);
     if (this.closed) return;
+    if (stored.room === undefined) {
+      this.end(); // it was forgotten
+      return;
+    }
+    this.row = stored.room;
     if (stored.snapshot !== null) {
       this.snapshotBytes = stored.snapshot.data.length;
       this.place = stored.snapshot.through;
@@ -181,6 +190,7 @@ export class Replica {
         this.lastSaved = Date.now();
         this.error = null;
         failures = unread = 0;
+        this.onRows([]);
         this.changes.wake();
       } catch (error) {
         this.error = error as CollabError;

@@ -4,7 +4,7 @@ import type * as Y from "yjs";
 import type { Awareness } from "y-protocols/awareness";
 
 import type { Chat } from "./chat.js";
-import { closed, CollabError, OtherUser, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
+import { Closed, closed, CollabError, OtherUser, QuotaExceeded, Rejected, RoomReplaced } from "./errors.js";
 import { Observers, until, type Unsubscribe } from "./events.js";
 import type { Broadcast } from "./live.js";
 import type { Members } from "./members.js";
@@ -35,6 +35,8 @@ export interface RoomOwner {
 export class Room {
   private readonly observers = new Observers<Status>();
   private isClosed = false;
+  /** @internal */
+  closing: Promise<void> | null = null;
   private shown = "";
 
   constructor(
@@ -100,7 +102,10 @@ export class Room {
     const { refusal } = standing;
     return {
       saved,
-      synced: saved && standing.isLevel && replica.unacked.length === 0 && chat.pending === 0,
+      synced:
+        saved && standing.isLevel && replica.unacked.length === 0 && chat.pending === 0 &&
+        // What the leader speaks of was read here too.
+        replica.place >= standing.place && chat.row.version >= standing.version,
       pendingUpdates: replica.unacked.length,
       pendingMessages: chat.pending,
       gaps: chat.row.gaps,
@@ -132,7 +137,10 @@ export class Room {
       this.check();
       const { error, synced, refused } = this.status;
       const isFinal =
-        error instanceof RoomReplaced || error instanceof OtherUser || (error instanceof Rejected && !error.retryable);
+        error instanceof Closed ||
+        error instanceof OtherUser ||
+        error instanceof RoomReplaced ||
+        (error instanceof Rejected && !error.retryable);
       if (isFinal) throw error;
       if (refused !== null) {
         throw new Rejected(
@@ -145,14 +153,14 @@ export class Room {
     await until(this.replica.changes, isSynced, timeoutMs);
   }
 
-  /** Save what waits, and let go of the document. */
-  async close(): Promise<void> {
-    if (this.isClosed) return;
-    await this.replica.waitSaved();
-    this.isClosed = true;
-    this.observers.clear();
-    this.release();
-    this.owner.closed(this.name);
+  /** Save what waits, and let go of the document. Throws {@link Closed} if it cannot be saved. */
+  close(): Promise<void> {
+    return (this.closing ??= this.replica.waitSaved().finally(() => {
+      this.isClosed = true;
+      this.observers.clear();
+      this.release();
+      this.owner.closed(this.name);
+    }));
   }
 
   private async watch(): Promise<void> {

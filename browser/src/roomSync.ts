@@ -7,6 +7,7 @@ import {
 } from "y-protocols/awareness";
 import * as Y from "yjs";
 
+import { isEqual } from "./bytes.js";
 import type { Chat } from "./chat.js";
 import { type BadFrame, CollabError, Rejected, RoomReplaced } from "./errors.js";
 import type { Link } from "./link.js";
@@ -18,6 +19,9 @@ import type { Hint } from "./tabs/hints.js";
 
 /** How a room stands with the relay, as the leader tells the other tabs. */
 export interface RoomStanding {
+  /** How far the leader has read the store, rows and changes of the chat: it speaks of no more. */
+  readonly place: number;
+  readonly version: number;
   readonly isLevel: boolean;
   /** Whether messages can go up now. */
   readonly isChatOpen: boolean;
@@ -27,6 +31,8 @@ export interface RoomStanding {
 }
 
 export const NOT_JOINED: RoomStanding = {
+  place: 0,
+  version: 0,
   isLevel: false,
   isChatOpen: false,
   access: 0,
@@ -90,16 +96,26 @@ export class RoomSync implements Shell, Uplink {
   }
 
   get standing(): RoomStanding {
-    const { machine, chat } = this;
+    const { machine, chat, replica } = this;
     const error = this.error ?? chat.error;
     const code = error instanceof Rejected ? error.code : "";
     return {
-      isLevel: machine.isLevel && this.replica.isSaved && chat.isCaughtUp,
+      place: replica.place,
+      version: this.messages.row.version,
+      isLevel: machine.isLevel && replica.isSaved && chat.isCaughtUp,
       isChatOpen: chat.isOpen,
       access: machine.access,
       refusal: machine.refusal,
       error: error === null ? null : { name: error.name, message: error.message, code },
     };
+  }
+
+  /**
+   * Whether the room's epoch is on this disk: before, nothing of its chat goes up. A crash between the
+   * two would leave the marks of one room's log, to be taken for those of the next room of its name.
+   */
+  get isNamed(): boolean {
+    return isEqual(this.replica.row.epoch, this.machine.epoch);
   }
 
   /** Whether nobody has to wait for it: it has caught up, or cannot. */
@@ -184,6 +200,7 @@ export class RoomSync implements Shell, Uplink {
 
   /** The tab leads no more, or the room is open in no tab. */
   end(): void {
+    this.machine.phase = "stopped"; // what is under way comes to nothing
     this.replica.onRows = () => undefined;
     this.replica.compacts = false;
     this.chat.end();

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
 
+import { Closed } from "../src/errors.js";
 import { Replica } from "../src/replica.js";
 import { Documents, type Batch, type Stored } from "../src/storage/documents.js";
 import { Store } from "./store.js";
@@ -124,4 +125,12 @@ test("a snapshot that could not be stored is tried again with the next save", as
   await rowsBecome(store, 2);
   replica.store({ epoch: null });
   await rowsBecome(store, 0);
+});
+
+test("what is edited in a room that was forgotten is not called saved", async (t) => {
+  const { documents, replica } = await open(t);
+  await documents.forget(replica.row.id);
+  type(replica, "x");
+  await assert.rejects(replica.waitSaved(), Closed);
+  assert.equal(replica.isSaved, false);
 });

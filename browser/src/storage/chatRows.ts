@@ -14,7 +14,7 @@
 
 import { randomBytes, sizeOf } from "../bytes.js";
 import type { Clock } from "../clock.js";
-import { Closed, OtherUser, OutboxFull } from "../errors.js";
+import { forgotten, OtherUser, OutboxFull } from "../errors.js";
 import * as limits from "../limits.js";
 import { add, remove, lose, type Gaps } from "../protocol/gaps.js";
 import type { Member } from "../protocol/members.js";
@@ -55,7 +55,7 @@ export interface ChatRow {
   readonly version: number;
   /** How often this store was found to be a copy. */
   readonly rollbacks: number;
-  /** The last replaced history: the change that stored it, and how many messages. */
+  /** Of replaced histories: the last change that stored one, and how many messages all of them cost. */
   readonly replaced: { readonly at: number; readonly resent: number; readonly kept: number };
 }
 
@@ -171,7 +171,7 @@ export class ChatTransaction {
     const time = await tables.clock.get("clock");
     clock.take(time);
     const chat = await tables.chats.get(room);
-    if (!chat) throw new Closed("This room was forgotten on this device. Nothing was stored.");
+    if (!chat) throw forgotten();
     const begun = new ChatTransaction(tables, chat, clock);
     begun.storedTime = time?.running ?? 0;
     begun.outbox = (await tables.outbox.get("outbox")) ?? begun.outbox;

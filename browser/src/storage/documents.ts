@@ -9,6 +9,7 @@
  * 4. What was acked stays acked, and a snapshot is never replaced by an older one.
  */
 
+import { forgotten } from "../errors.js";
 import type { Position, Row } from "../protocol/documentSync.js";
 import { NOWHERE } from "../protocol/documentSync.js";
 import { beginChat, CHAT_TABLES, forgetChat, span, type ChatRow } from "./chatRows.js";
@@ -74,11 +75,11 @@ export class Documents {
     });
   }
 
-  /** Store a batch. A room that was forgotten meanwhile stores nothing. */
+  /** Store a batch. Throws {@link Closed} if the room was forgotten meanwhile: nothing was stored. */
   async append(batch: Batch): Promise<void> {
     await this.db.write(["rooms", "updates"], async ({ rooms, updates }) => {
       const row = await rooms.get(batch.room);
-      if (row === undefined) return;
+      if (row === undefined) throw forgotten();
       const { position, epoch = row.epoch, ackedThrough } = batch;
       const acked = Math.max(row.ackedThrough, ackedThrough ?? 0);
       const place = position && { ...position, ...(position === NOWHERE && { generation: null }) };

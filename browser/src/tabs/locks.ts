@@ -25,11 +25,20 @@ export class Locks {
     });
   }
 
+  /** Do this while the room is open in no tab, and is opened in none; false: it is open. */
+  async closed(room: string, work: () => Promise<void>): Promise<boolean> {
+    return navigator.locks.request(`${this.prefix}:room:${room}`, { ifAvailable: true }, async (lock) => {
+      if (lock !== null) await work();
+      return lock !== null;
+    });
+  }
+
   /** The names of the rooms that are open in some tab. */
   async openRooms(): Promise<ReadonlySet<string>> {
     const { held = [] } = await navigator.locks.query();
     const start = `${this.prefix}:room:`;
-    const names = held.map((lock) => lock.name ?? "").filter((name) => name.startsWith(start));
+    const shared = held.filter(({ mode }) => mode === "shared");
+    const names = shared.map((lock) => lock.name ?? "").filter((name) => name.startsWith(start));
     return new Set(names.map((name) => name.slice(start.length)));
   }
 
