@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from collab.connection import Connection, ConnectionStatus, State
-from collab.errors import CollabError
+from collab.errors import Closed, CollabError
 from collab.room import Room
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ async def suspend(client: Client, connection: Connection | None, deadline_s: flo
     until = asyncio.get_running_loop().time() + deadline_s
     try:
         async with asyncio.timeout_at(until - min(_GOODBYE_S, deadline_s / 5)):
-            for room in client._rooms.all():
-                await room._local.wait_saved()
+            await _saved(client)
     except TimeoutError:
         raise client._saver.error or TimeoutError(
             f"Some edits were not on the disk within {deadline_s:g} s. They are in memory and are "
@@ -47,6 +46,13 @@ async def suspend(client: Client, connection: Connection | None, deadline_s: flo
                 async with asyncio.timeout_at(until):  # what came of the chats
                     for room in client._rooms.all():
                         await room._chat.flush()
+
+
+async def _saved(client: Client) -> None:
+    """Return when all that was edited until now is on the disk."""
+    for room in client._rooms.all():
+        with suppress(Closed):  # it was forgotten, or replaced, meanwhile; the others wait too
+            await room._local.wait_saved()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +150,7 @@ def _how_far(status: ConnectionStatus) -> str:
 
 async def _list(client: Client, tally: _Tally) -> None:
     """Which rooms there are, and what waits in them: those with something to send first."""
-    for room in client._rooms.all():
-        await room._local.wait_saved()
+    await _saved(client)
     tally.messages = _Count(await client._device.messages.unsent())
     tally.updates = _Count(await client._documents.unsent())
     first = [*tally.messages.left, *tally.updates.left]

@@ -117,6 +117,11 @@ class LocalRoom:
         while self.queue.saved < goal:
             await self.change()
 
+    async def settled(self) -> None:
+        """Return when nothing waits for the disk, also nothing that was edited meanwhile."""
+        while not self.is_saved:
+            await self.change()
+
     def _saved(self, rows: list[Row], size: int) -> None:
         self.last_saved = time.time()
         self._tail_bytes += size
@@ -190,6 +195,8 @@ class LocalRoom:
     def end(self) -> None:
         """Let go of the document. What is queued is still saved."""
         self.closed = True
-        self.replica.close()
-        self.observers.clear()
-        self.changed()
+        try:
+            self.replica.close()
+        finally:
+            self.observers.clear()
+            self.changed()

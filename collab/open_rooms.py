@@ -125,6 +125,27 @@ class OpenRooms:
                 raise _is_taken(name, "has content on this device")
             return self._enter(await self._load(row, name))
 
+    # --- for a room that closes ---------------------------------------------------------------
+
+    async def leave(self, room: Room) -> None:
+        """Leave the relay, and return when nothing of ``room`` waits for the disk.
+
+        Who opened it anew before that would have a document without what waits, and a snapshot of
+        it would take the place of the rows.
+        """
+        await room._chat.finish()
+        room._sync.live.leave()
+        room._sync.step_aside()
+        await room._local.settled()
+
+    def come_back(self, room: Room) -> None:
+        """Speak for the name again: it was not closed, or not replaced, after all."""
+        if room._local.closed or room.name in self._staged:
+            return  # where one is staged, that one speaks, and this one comes back after it
+        room._chat.go_on()
+        room._sync.step_back()
+        self._join(room)
+
     # --- for ``background`` ----------------------------------------------------------------------
 
     async def borrow(self, name: str) -> Room | None:
@@ -145,9 +166,23 @@ class OpenRooms:
             return self._enter(room)
 
     def give_back(self, name: str) -> None:
-        """Close the room of this name, unless a program has asked for it since it was borrowed."""
-        if name in self._borrowed:
-            self._open[name]._end()  # what is queued is still saved
+        """Close the room of this name, unless a program has asked for it since it was borrowed.
+
+        What it still has to save is saved first: see ``leave``.
+        """
+        room = self._open.get(name)
+        if room is None or name not in self._borrowed:
+            return
+        if room._local.is_saved:
+            room._end()
+        else:
+            self._device.run(self._end_saved(room))
+
+    async def _end_saved(self, room: Room) -> None:
+        with suppress(CollabError):  # it was closed, or nothing is saved any more
+            await room._local.settled()
+            if self._open.get(room.name) is room and room.name in self._borrowed:
+                room._end()
 
     # --- for ``discarding`` ----------------------------------------------------------------------
 
@@ -168,9 +203,7 @@ class OpenRooms:
     async def unstage(self, room: Room, staged: Room) -> None:
         """Give up the staged room: the other one speaks again."""
         staged._end()
-        if not room._local.closed:
-            room._sync.step_back()
-            self._join(room)
+        self.come_back(room)
         with suppress(CollabError):  # then the next start deletes it
             await self._copies.drop(staged._local.id)
 

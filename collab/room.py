@@ -265,12 +265,20 @@ class Room:
         return await discard_refused(self._rooms, self, timeout)
 
     async def close(self) -> None:
-        """Save what waits, leave the room, and free the document."""
+        """Save what waits, leave the room, and free the document.
+
+        While the disk refuses, this waits, as :meth:`wait_saved` does. If it is cancelled, the
+        room is open as before.
+        """
         if self._local.closed:
             return
         await self.wait_saved()
         await self._local.tidy()
-        await self._chat.finish()
+        try:
+            await self._rooms.leave(self)
+        except BaseException:
+            self._rooms.come_back(self)
+            raise
         self._end()
 
     # --- inside ----------------------------------------------------------------------------------

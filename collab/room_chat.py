@@ -220,6 +220,11 @@ class RoomChat:
         self._finishing = True
         await self._ledger.flush()
 
+    def go_on(self) -> None:
+        """It was not to be the end: what comes after the next joining is taken again."""
+        self._finishing = False
+        self.members.go_on()
+
     def end(self) -> None:
         """The room is closed. What is on its way to the disk is stored to its end."""
         self._closed = True

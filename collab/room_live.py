@@ -89,9 +89,13 @@ class RoomLive:
                 if call is not None and not call.done():
                     call.set_result((frame, _value_of(frame)))
 
+    def leave(self) -> None:
+        """The room is being closed: who waits hears that."""
+        self._let_go(Closed, "was closed")
+
     def end(self) -> None:
         """The room is closed."""
-        self._let_go(Closed, "was closed")
+        self.leave()
         self.observers.clear()
 
     # For the program

@@ -75,6 +75,10 @@ class RoomMembers:
         """The room is being closed."""
         self._closing = True
 
+    def go_on(self) -> None:
+        """The room is not closed after all."""
+        self._closing = False
+
     def end(self) -> None:
         """The room is closed: nothing more is stored, and nobody waits."""
         self.cut_off()

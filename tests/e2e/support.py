@@ -9,7 +9,7 @@ import os
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from collab import limits
 from collab.protocol import frames
 from collab.protocol.backoff import BackoffSettings
 from collab.protocol.codec import Reassembly, decode_from_client, decode_from_relay, encode, parts
+from collab.storage.documents import Batch
 from collab_server.app import Relay
 from collab_server.auth import Authenticate, Authorize, MembersDecide
 from collab_server.confirming import OnConfirm
@@ -99,6 +100,25 @@ def give_up(why: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)
+
+
+# Disks
+
+
+class Disk:
+    """The commits of a client's documents: refused while ``is_full``."""
+
+    def __init__(self, client: collab.Client) -> None:
+        self.is_full = False
+        self.refused = 0
+        self._append = client._documents.append
+        client._documents.append = self._try  # type: ignore[method-assign]
+
+    async def _try(self, batches: Sequence[Batch]) -> list[list[int]]:
+        if self.is_full:
+            self.refused += 1
+            raise collab.DiskFull("full")
+        return await self._append(batches)
 
 
 # Relays

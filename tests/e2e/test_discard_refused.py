@@ -380,6 +380,10 @@ def test_a_disk_that_refuses_the_exchange_leaves_the_room_as_it_was(
                     await case.room.discard_refused()
             await case.is_as_before()
             await case.goes_on()
+            message = await case.theirs.chat.send("still there?")
+            await until(lambda: case.room.chat.unread)
+            await case.room.chat.mark_read()
+            await message.wait("read", timeout=20)
             assert str((await case.room.discard_refused()).text("body")) == "theirs"
 
     run(main())

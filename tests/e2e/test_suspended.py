@@ -18,6 +18,7 @@ from tests.e2e.client_process import tokens
 from tests.e2e.support import (
     QUICK,
     Child,
+    Disk,
     ScriptedRelay,
     reads,
     relay_process,
@@ -469,6 +470,69 @@ def test_a_room_that_is_forgotten_during_a_moment_does_not_come_back(tmp_path: P
                 assert (await moment).rooms_level == 0
                 assert await client._rooms.borrow("notes") is None  # nor later
                 assert await client.rooms() == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("act", ["suspend", "sync_once"])
+def test_a_room_that_is_forgotten_meanwhile_keeps_no_other_from_being_saved(
+    tmp_path: Path, act: str
+) -> None:
+    async def main() -> None:
+        async with (
+            relay() as server,
+            collab.open(tmp_path / "a.db", relay=server.url, settings=QUICK) as client,
+        ):
+            gone, stays = await client.room("gone"), await client.room("stays")
+            await gone.wait_synced(20)
+            await stays.wait_synced(20)
+            disk = Disk(client)
+            disk.is_full = True
+            gone.text("body").insert(0, "x")
+            stays.text("body").insert(0, "y")
+            doing = asyncio.create_task(getattr(client, act)(deadline=20.0))
+            await until(lambda: disk.refused)
+            await client.forget("gone")
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not doing.done()
+            disk.is_full = False
+            report = await doing
+            assert stays.status.saved
+            assert report is None or report.complete
+
+    run(main())
+
+
+def test_what_a_moment_fetched_for_a_full_disk_is_not_lost_to_who_opens_the_room(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with (
+            relay() as server,
+            collab.open(tmp_path / "a.db", relay=server.url, settings=QUICK) as client,
+            collab.open(":memory:", relay=server.url, settings=QUICK) as other,
+        ):
+            for name in ("notes", "other"):
+                room = await client.room(name)
+                await room.wait_synced(20)
+                await room.close()
+            await client.suspend()
+            for name in ("notes", "other"):
+                theirs = await other.room(name)
+                theirs.text("body").insert(0, "theirs")
+                await theirs.wait_synced(20)
+            disk = Disk(client)
+            disk.is_full = True
+            report = await client.sync_once(deadline=1.0)
+            assert not report.complete
+            room = await client.room("notes")
+            assert str(room.text("body")) == "theirs"
+            disk.is_full = False
+            await room.wait_saved()
+            await until(lambda: client._rooms.all() == [room])  # nobody asked for the other one
+            await room.close()
+            assert str((await client.room("notes")).text("body")) == "theirs"
 
     run(main())
 
