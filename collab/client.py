@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -34,6 +34,7 @@ from collab.storage.messages import Messages
 from collab.storage.saver import Saver
 from collab.storage.schema import APPLICATION_ID, DEVICE_ID_BYTES, migrations
 from collab.template import Template
+from collab.to_the_end import to_the_end
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ class Client:
         self._device: Device
         self._saving: asyncio.Task[None]
         self._keeping: asyncio.Task[None]
+        self._closing: asyncio.Task[None] | None = None
+        self._at_rest = asyncio.Event()  # closing, nothing waits for the disk any more
         self._connection: Connection | None = None
         self._one_moment = asyncio.Lock()
 
@@ -140,6 +143,9 @@ class Client:
         except BaseException:
             await self._database.close()
             raise
+        if self._closed:
+            await self._database.close()
+            raise Closed("This client was closed while it started; open another one.")
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._identity = Identity(self._database)
@@ -182,24 +188,42 @@ class Client:
             self._run(follow(self._hints, self.network_hint))
 
     async def close(self) -> None:
-        """Save what waits, then close the connection and the store. May be called twice.
+        """Save what waits, then close the connection and the store. Again: waits for the first.
 
-        Raises :class:`DiskFull` if the disk refuses the last edits to the end; the store is
-        closed then too, and those edits are lost with the process.
+        To be cancelled does not keep it from saving: this returns when that is over, and the rest
+        goes on behind it. Raises :class:`DiskFull` if the disk refuses the last edits to the end;
+        the store is closed then too, and those edits are lost with the process. Who calls it again
+        is not told of that.
         """
-        if self._closed or self._loop is None:
-            self._closed = True
-            return
         self._closed = True
+        if self._loop is None:
+            return
+        is_first = self._closing is None
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="collab close")
+            self._closing.add_done_callback(lambda _: self._at_rest.set())
+        await to_the_end(self._at_rest.wait())
+        if is_first:
+            await asyncio.shield(self._closing)
+        else:
+            await asyncio.wait([self._closing])
+
+    async def _close(self) -> None:
         try:
             for room in self._rooms.all():
                 await room._local.tidy()
                 await room._chat.finish()
-            # First nothing can be edited any more, then all that was is saved.
-            for room in self._rooms.all():
-                room._end()
         finally:
-            await self._let_go()
+            try:
+                self._end_rooms()
+            finally:
+                await self._let_go()
+
+    def _end_rooms(self) -> None:
+        """First nothing can be edited any more, then all that was is saved."""
+        with ExitStack() as ends:
+            for room in self._rooms.all():
+                ends.callback(room._end)  # each, whatever comes of another
 
     async def _let_go(self) -> None:
         """Save what waits and close the store, whatever happened before."""
@@ -207,6 +231,7 @@ class Client:
         try:
             await asyncio.shield(self._saving)
         finally:
+            self._at_rest.set()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

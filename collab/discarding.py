@@ -8,11 +8,11 @@ has changed but who speaks to the relay for the name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from collab.errors import BadUpdate, LocalError, OfflineError, Rejected, RoomReplaced, Unsupported
 from collab.protocol.losses import lacking, was_lost
+from collab.to_the_end import to_the_end
 
 if TYPE_CHECKING:
     from collab.device import Uplink
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collab.room import Room
 
 __all__ = ["discard_refused"]
-
-T = TypeVar("T")
 
 _KEPT = "Nothing was given up, and the room is as it was."
 _WAYS_OUT = (
@@ -52,10 +50,10 @@ async def discard_refused(rooms: OpenRooms, room: Room, timeout: float | None) -
                     f"seconds. {_KEPT} Try again."
                 ) from None
             await _check_it_is_the_same(room, staged)
-            return await _to_the_end(rooms.promote(room, staged))
+            return await to_the_end(rooms.promote(room, staged))
         except BaseException:
             if rooms.is_staged(staged):
-                await _to_the_end(rooms.unstage(room, staged))
+                await to_the_end(rooms.unstage(room, staged))
             raise
 
 
@@ -103,18 +101,3 @@ async def _check_it_is_the_same(room: Room, staged: Room) -> None:
             f"that has them. {_KEPT} Other devices may give them back to the relay, then try "
             f"again. {_WAYS_OUT}"
         )
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await ``work``. If we are cancelled meanwhile it still ends first."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        task.exception()
-        raise cancelled
-    return task.result()

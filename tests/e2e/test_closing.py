@@ -1,4 +1,4 @@
-"""A room that is closed at an odd moment loses nothing, and says what it is."""
+"""A room or a client that is closed at an odd moment loses nothing, and says what it is."""
 
 from __future__ import annotations
 
@@ -93,3 +93,162 @@ def test_a_room_whose_close_is_cancelled_goes_on_with_its_chat(tmp_path: Path) -
                 room.text("body")
 
     run(main())
+
+
+# A client
+
+
+def test_a_client_whose_close_is_cancelled_saves_all_the_same(tmp_path: Path) -> None:
+    async def main() -> None:
+        client = collab.open(tmp_path / "a.db")
+        await client.start()
+        first, second = await client.room("first"), await client.room("second")
+        commit = Gate.before(client._documents, "append")
+        first.text("body").insert(0, "on its way")
+        await soon(commit.reached.wait())
+        second.text("body").insert(0, "next")  # in the commit after that one
+        closing = asyncio.create_task(client.close())
+        await until(lambda: second._local.closed)
+        closing.cancel()
+        await asyncio.wait(
+            [closing], timeout=0.2
+        )  # it ends soon, if it does not wait for the commit
+        assert not closing.done()
+        commit.open.set()
+        with pytest.raises(asyncio.CancelledError):
+            await soon(closing)
+        await soon(client.close())
+        async with collab.open(tmp_path / "a.db") as again:
+            assert str((await again.room("first")).text("body")) == "on its way"
+            assert str((await again.room("second")).text("body")) == "next"
+
+    run(main())
+
+
+def test_a_client_cancelled_while_it_tidies_up_takes_no_more_edits(tmp_path: Path) -> None:
+    async def main() -> None:
+        client = collab.open(tmp_path / "a.db")
+        await client.start()
+        room = await client.room("notes")
+        room.text("body").insert(0, "x")
+        await room.wait_saved()
+        tidying = Gate.before(client._documents, "last_row")
+        closing = asyncio.create_task(client.close())
+        await soon(tidying.reached.wait())
+        room.text("body").insert(1, "y")
+        closing.cancel()
+        tidying.open.set()
+        with pytest.raises(asyncio.CancelledError):
+            await soon(closing)
+        with pytest.raises(collab.Closed):
+            room.text("body")
+        await soon(client.close())
+        async with collab.open(tmp_path / "a.db") as again:
+            assert str((await again.room("notes")).text("body")) == "xy"
+
+    run(main())
+
+
+def test_who_closes_a_client_that_is_being_closed_waits_for_it(tmp_path: Path) -> None:
+    """A program that ends when its ``async with`` does would end in the middle of the first."""
+
+    async def main() -> None:
+        client = collab.open(tmp_path / "a.db")
+        await client.start()
+        room = await client.room("notes")
+        commit = Gate.before(client._documents, "append")
+        room.text("body").insert(0, "x")
+        await soon(commit.reached.wait())
+        closing = asyncio.create_task(client.close())
+        await until(lambda: client._closed)
+        await until(lambda: room._local.closed)
+        again = asyncio.create_task(client.close())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not again.done()
+        commit.open.set()
+        await soon(again)
+        async with collab.open(tmp_path / "a.db") as reopened:
+            assert str((await reopened.room("notes")).text("body")) == "x"
+        await soon(closing)
+
+    run(main())
+
+
+def test_a_client_that_is_closed_while_it_starts_lets_go_of_its_file(tmp_path: Path) -> None:
+    async def main() -> None:
+        client = collab.open(tmp_path / "a.db", relay="ws://127.0.0.1:1", settings=QUICK)
+        starting = asyncio.create_task(client.start())
+        await asyncio.sleep(0)
+        assert not starting.done()
+        await client.close()
+        with pytest.raises(collab.Closed):
+            await soon(starting)
+        async with collab.open(tmp_path / "a.db"):
+            pass
+
+    run(main())
+
+
+def test_a_token_function_that_closes_the_client_ends_with_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        asked = asyncio.Event()
+
+        async def signed_out() -> str:
+            asked.set()
+            await client.close()
+            return "never"
+
+        client = collab.open(
+            tmp_path / "a.db", relay="ws://127.0.0.1:1", token=signed_out, settings=QUICK
+        )
+        await client.start()
+        await soon(asked.wait())
+        await soon(client.close())
+        async with collab.open(tmp_path / "a.db"):
+            pass
+
+    run(main())
+
+
+def test_a_token_function_that_waits_for_who_closes_the_client_ends_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        closing: list[asyncio.Task[None]] = []
+
+        async def signed_out() -> str:
+            closing.append(asyncio.create_task(client.close()))
+            await closing[0]
+            return "never"
+
+        client = collab.open(
+            tmp_path / "a.db", relay="ws://127.0.0.1:1", token=signed_out, settings=QUICK
+        )
+        await client.start()
+        await until(lambda: closing)
+        await soon(client.close())
+        async with collab.open(tmp_path / "a.db"):
+            pass
+
+    run(main())
+
+
+def test_a_program_that_ends_while_its_client_closes_ends(tmp_path: Path) -> None:
+    """Its loop cancels every task at once, also the one that has not begun to close."""
+
+    async def main() -> None:
+        client = collab.open(tmp_path / "a.db")
+        await client.start()
+        room = await client.room("notes")
+        room.text("body").insert(0, "x")
+        await room.wait_saved()
+        closing.append(asyncio.create_task(client.close()))
+        await asyncio.sleep(0)
+
+    async def again() -> None:
+        async with collab.open(tmp_path / "a.db") as client:
+            assert str((await client.room("notes")).text("body")) == "x"
+
+    closing: list[asyncio.Task[None]] = []
+    run(main())
+    assert closing[0].cancelled()
+    run(again())
