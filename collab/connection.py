@@ -354,6 +354,11 @@ class Connection:
             try:
                 answer = token()
                 token = await answer if inspect.isawaitable(answer) else answer
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise  # it is we who are told to end; else something that it waited for was
+                raise _Untried("the program's own token function was cancelled") from error
             except Exception as error:
                 raise _Untried(f"the program's own token function failed: {error!r}") from error
         if token is None or (isinstance(token, str) and _is_token(token)):

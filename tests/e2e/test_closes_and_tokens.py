@@ -166,6 +166,33 @@ def test_a_token_function_that_never_returns_holds_up_nothing_else() -> None:
     run(main())
 
 
+def test_a_token_function_whose_own_work_was_cancelled_is_asked_again(tmp_path: Path) -> None:
+    """A program cancels its refresh of a token, and starts another one."""
+
+    async def main() -> None:
+        refreshing: list[asyncio.Task[str]] = []
+
+        async def refreshed() -> str:
+            return "a token"
+
+        async def token() -> str:
+            refreshing.append(asyncio.create_task(refreshed()))
+            if len(refreshing) == 1:
+                refreshing[0].cancel()
+            return await refreshing[-1]
+
+        async with (
+            running(tmp_path) as (url, _),
+            collab.open(":memory:", relay=url, token=token, settings=QUICK) as client,
+        ):
+            room = await client.room("notes")
+            room.text("body").insert(0, "x")
+            await room.wait_synced(20)
+            assert len(refreshing) == 2
+
+    run(main())
+
+
 def test_a_status_counts_the_time_since_its_state_began() -> None:
     async def main() -> None:
         async with (
