@@ -58,10 +58,10 @@ def make_replica(
 
 
 def make_awareness(document: pycrdt.Doc[Any]) -> pycrdt.Awareness:
-    """The awareness that bindings made for pycrdt expect; its timers are ours to drive.
+    """The awareness of ``document``, of which it takes the client id, so y-py's do as well.
 
-    Of ``document`` it takes the client id, so y-py's do as well.
+    Its timers are ours to drive.
     """
-    import pycrdt
+    from collab.crdt.awareness import Awareness
 
-    return pycrdt.Awareness(document)
+    return Awareness(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,51 @@ def test_presence_without_a_network_is_nobody_and_does_no_harm(tmp_path: Path) -
             await reads(there, "x")
 
     run(main())
+
+
+@pytest.mark.parametrize("fault", ["it raises", "it ends itself"])
+def test_a_binding_that_fails_costs_neither_the_connection_nor_other_bindings(
+    tmp_path: Path, fault: str
+) -> None:
+    """Its window is gone, say, and what it draws into."""
+    failures: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: failures.append(context)
+        )
+        async with (
+            running(tmp_path) as (url, _),
+            Wire(url) as wire,
+            collab.open(":memory:", relay=wire.url, user=ADA["user"], settings=QUICK) as ada,
+            collab.open(":memory:", relay=url, user=BOB["user"], settings=QUICK) as bob,
+        ):
+            here = await ada.room("notes")
+            await here.wait_synced(20)
+            called: list[str] = []
+
+            def broken(topic: str, _change: object) -> None:
+                called.append(topic)
+                if fault == "it raises":
+                    raise ValueError("the window is gone")
+                here.awareness.unobserve(observed)
+
+            heard: list[str] = []
+            observed = here.awareness.observe(broken)
+            here.awareness.observe(lambda topic, _: heard.append(topic))
+            there = await bob.room("notes")
+            await sees(here, BOB)
+            there.text("body").insert(0, "x")
+            await reads(here, "x")
+            assert wire.accepted == 1
+            await wire.cut()
+            there.text("body").insert(1, "y")
+            await reads(here, "xy")
+            await sees(here, BOB)
+            assert called
+            assert heard.count("change") >= 3  # Bob came, was out of sight, and came back
+
+    asyncio.run(main())
+    assert {str(each["exception"]) for each in failures} == (
+        {"the window is gone"} if fault == "it raises" else set()
+    )
