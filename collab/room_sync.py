@@ -105,11 +105,11 @@ class RoomSync:
         """Know what the replica contains, before the first join; False if it cannot be joined."""
         await self._local.idle()
         if not self.machine.prepared and not self._local.closed:
-            snapshot = self._local.replica.snapshot()
             try:
+                snapshot = self._local.replica.snapshot()
                 coverage = await asyncio.to_thread(Coverage.from_update, snapshot)
                 self.machine.prepare(coverage)
-            except BadUpdate as error:
+            except (BadUpdate, Unsupported) as error:
                 self._fail(error, f"The document of {self.name!r} here is one that no relay takes")
         return self.machine.prepared and not self.is_stopped
 
@@ -247,7 +247,11 @@ class RoomSync:
         await self._local.idle()
         if self._local.closed:
             return
-        difference = self._local.replica.difference(state_vector)
+        try:
+            difference = self._local.replica.difference(state_vector)
+        except (BadUpdate, Unsupported) as error:  # the engine panicked: see ``ypy_engine``
+            self._fail(error, f"What the relay lacks of {self.name!r} could not be made out")
+            return
         through = await self._local.queue.mark()
         self.machine.offer(difference, through, turn)
         self._wake()
@@ -344,6 +348,7 @@ class RoomSync:
         if self._device.uplink is not None:
             self._device.uplink.leave(self)
         self._local.observers.emit(Failed(error))
+        self._local.changed()  # who waits for it to be synced waits for nothing
 
 
 async def _walk_anywhere(update: bytes) -> Walk:

@@ -16,7 +16,7 @@ import collab
 from collab.testing import relay
 from tests.contract.engines import ENGINES, PAIRS, needs_ypy
 from tests.e2e.client_process import tokens
-from tests.e2e.support import QUICK, Child, reads, run, running, soon, until
+from tests.e2e.support import QUICK, Child, Wire, reads, run, running, soon, until
 
 WORDS = ["a", "word ", "你好", "𝄞", "👩\u200d👧", "é\n"]
 
@@ -271,6 +271,36 @@ def test_what_ypy_cannot_hold_stops_that_room_and_no_other_and_loses_nothing(
                 with pytest.raises(collab.Unsupported, match="engine='pycrdt'"):
                     await client.room("notes")
                 assert str((await client.room("healthy")).text("body")) == "well"
+
+    run(main())
+
+
+@needs_ypy
+@pytest.mark.parametrize("when", ["before it was joined", "later"])
+def test_a_room_whose_engine_panicked_stops_and_no_other(tmp_path: Path, when: str) -> None:
+    async def main() -> None:
+        async with (
+            running(tmp_path) as (url, _),
+            Wire(url if when == "later" else "") as wire,
+            collab.open(":memory:", relay=wire.url, engine="y-py", settings=QUICK) as client,
+        ):
+            room, fine = await client.room("notes"), await client.room("fine")
+            room.text("body").insert(0, "mine")
+            if when == "later":
+                await room.wait_synced(20)
+                wire.target = ""
+                await wire.cut()
+                await until(lambda: not room.status.synced)
+            await room.wait_saved()
+            room._local.replica._broke(ValueError("a panic"))  # type: ignore[attr-defined]
+            if when == "later":
+                room._sync.machine._lose_position()  # so it owes all that it has
+            wire.target = url
+            with pytest.raises(collab.Unsupported, match="engine='pycrdt'"):
+                await soon(room.wait_synced())
+            fine.text("body").insert(0, "well")
+            await fine.wait_synced(20)
+            assert isinstance(room.status.error, collab.Unsupported)
 
     run(main())
 
