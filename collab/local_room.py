@@ -112,15 +112,25 @@ class LocalRoom:
         return self.queue.saved == self.queue.queued
 
     async def wait_saved(self) -> None:
-        """Return when all that was edited until now is on the disk."""
+        """Return when all that was edited until now is on the disk.
+
+        Raises ``Saver.error`` if nothing is saved any more.
+        """
         goal = self.queue.queued
         while self.queue.saved < goal:
+            self._raise_if_broken()
             await self.change()
 
     async def settled(self) -> None:
         """Return when nothing waits for the disk, also nothing that was edited meanwhile."""
         while not self.is_saved:
+            self._raise_if_broken()
             await self.change()
+
+    def _raise_if_broken(self) -> None:
+        saver = self._device.saver
+        if saver.is_broken and saver.error is not None:
+            raise saver.error
 
     def _saved(self, rows: list[Row], size: int) -> None:
         self.last_saved = time.time()

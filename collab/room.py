@@ -165,7 +165,8 @@ class Room:
         """Return when everything edited until now is committed to this device's disk.
 
         While the disk refuses (``status.error``), this waits: the edits are in memory and are
-        tried again. Raises :class:`Closed` if the client was closed before that.
+        tried again. Raises :class:`Closed` if the client was closed before that, and
+        ``status.error`` where nothing is tried again, by a fault of collab itself.
         """
         self._check()
         await self._local.wait_saved()

@@ -27,7 +27,7 @@ from typing import Any, Final, TypeVar
 import aiosqlite
 
 from collab.errors import Closed, StoreCorrupt
-from collab.storage.faults import explain
+from collab.storage.faults import explain, no_memory
 from collab.storage.opening import (
     MEMORY,
     WAIT_FOR_OTHERS,
@@ -117,8 +117,8 @@ class Database:
         the caller is cancelled, the transaction still runs to its end.
 
         Raises ``DiskFull`` (may be tried again), ``StoreCorrupt``, ``StoreLocked`` (some other tool
-        holds SQLite's lock), ``Closed``. Faults of the program, such as a broken constraint, stay
-        ``sqlite3`` errors.
+        holds SQLite's lock), ``LocalError`` (no memory, or no permission), ``Closed``. Faults of
+        the program, such as a broken constraint, stay ``sqlite3`` errors.
         """
 
         def whole(connection: Connection) -> T:
@@ -218,6 +218,8 @@ class Database:
                 if isinstance(explained, StoreCorrupt):
                     self._damage = str(explained)
                 raise explained from error
+            except MemoryError as error:  # so Python calls SQLITE_NOMEM, too
+                raise no_memory(what=self._what, path=self.path) from error
             except StopIteration as error:
                 raise RuntimeError("a transaction function raised StopIteration") from error
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from collab.errors import DiskFull, LocalError, StoreCorrupt, StoreLocked
 
-__all__ = ["OUT_OF_SPACE", "corrupt", "explain", "no_room"]
+__all__ = ["OUT_OF_SPACE", "corrupt", "explain", "no_memory", "no_room"]
 
 OUT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -80,4 +80,12 @@ def no_room(why: str, *, what: str, path: str) -> DiskFull:
         f"The disk did not take a change to the {what} at {path}: {why}. It is full, over a quota"
         " or failing. What was saved before is intact; this change was not saved. Free space and"
         " try again."
+    )
+
+
+def no_memory(*, what: str, path: str) -> LocalError:
+    """The error for a transaction that there was no memory for: as with a full disk, try again."""
+    return LocalError(
+        f"There was not enough memory for a change to the {what} at {path}. What was saved before"
+        " is intact; this change was not saved. Close something and try again."
     )

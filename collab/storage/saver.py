@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from collab.errors import CollabError
+from collab.errors import CollabError, LocalError
 from collab.protocol.document_sync import Row
 from collab.protocol.position import Position
 from collab.storage.documents import Batch, Documents
@@ -157,7 +157,8 @@ class Saver:
     """The commits of one client. ``error`` is what the last one failed with, or None.
 
     ``on_error`` is called when that changes: with the error, and with None once the disk has
-    taken everything that waited.
+    taken everything that waited. ``is_broken``: it stopped by a fault of collab itself, and nothing
+    is saved any more.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class Saver:
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self.error: CollabError | None = None
+        self.is_broken = False
 
     def wake(self, queue: RoomQueue) -> None:
         """``queue`` has something."""
@@ -183,6 +185,21 @@ class Saver:
 
     async def run(self) -> None:
         """Commit until ``close``. Exactly one task runs this."""
+        try:
+            await self._commit_all()
+        except CollabError:
+            raise  # the disk, to the end
+        except Exception as error:
+            self.is_broken = True
+            self.error = LocalError(
+                f"Nothing is saved any more, by a fault of collab itself ({error!r}). What was "
+                f"saved is on disk; what was edited since is in memory. Copy what you need of it, "
+                f"then close the client and open it again."
+            )
+            self._on_error(self.error)
+            raise
+
+    async def _commit_all(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()

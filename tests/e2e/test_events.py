@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import collab
+from collab.storage.documents import Batch
 from tests.e2e.support import QUICK, reads, run, running, soon, until
 
 
@@ -164,3 +166,41 @@ def test_callbacks_may_edit_and_close(tmp_path: Path) -> None:
             await soon(closing[0])
 
     run(main())
+
+
+def test_a_fault_that_ends_all_saving_is_told_to_every_room_and_to_who_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
+        client = collab.open(tmp_path / "a.db")
+        await client.start()
+        room, other = await client.room("notes"), await client.room("other")
+        heard: list[collab.RoomEvent] = []
+        other.observe(heard.append)
+
+        async def broken(_: Sequence[Batch]) -> list[list[int]]:
+            raise RuntimeError("a bug of ours")
+
+        monkeypatch.setattr(client._documents, "append", broken)
+        room.text("body").insert(0, "x")
+        waiting = asyncio.create_task(room.wait_saved())
+        with pytest.raises(collab.CollabError, match="a bug of ours"):
+            await soon(waiting)
+        other.text("body").insert(0, "y")
+        with pytest.raises(collab.CollabError, match="Nothing is saved any more"):
+            await soon(other.wait_saved())
+        with pytest.raises(collab.CollabError, match="Nothing is saved any more"):
+            await soon(client.suspend())
+        assert not other.status.saved
+        assert other.status.error is not None
+        assert any(isinstance(event, collab.Failed) for event in heard)
+        with pytest.raises(RuntimeError, match="a bug of ours"):
+            await client.close()
+
+    asyncio.run(main())
+    assert len(reported) == 1

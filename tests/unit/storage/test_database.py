@@ -14,7 +14,7 @@ from pathlib import Path
 import aiosqlite
 import pytest
 
-from collab.errors import Closed, DiskFull, StoreCorrupt, StoreLocked
+from collab.errors import Closed, DiskFull, LocalError, StoreCorrupt, StoreLocked
 from collab.limits import STORE_BUSY_S
 from collab.storage import inspection
 from collab.storage.database import Connection, Database, Factory
@@ -285,6 +285,22 @@ def test_a_rollback_that_fails_is_made_up_for_by_the_next_transaction(tmp_path: 
         assert await database.read(bodies) == ["kept"]
 
     in_toy(tmp_path, scenario, factory)
+
+
+def test_a_transaction_that_there_is_no_memory_for_may_be_tried_again(tmp_path: Path) -> None:
+    """Else it would end the task that saves a device's edits, as a fault of the program does."""
+
+    async def scenario(database: Database) -> None:
+        def starve(connection: Connection) -> None:
+            add_note("lost")(connection)
+            raise MemoryError  # as sqlite3 does for SQLITE_NOMEM
+
+        with pytest.raises(LocalError, match="not enough memory"):
+            await database.write(starve)
+        await database.write(add_note("kept"))
+        assert await database.read(bodies) == ["kept"]
+
+    in_toy(tmp_path, scenario)
 
 
 def test_after_damage_was_found_nothing_is_written_but_reading_goes_on(
