@@ -314,6 +314,8 @@ class Room:
             raise error
         if isinstance(error, Rejected) and not error.retryable:
             raise error
+        if self._chat.error is not None and self._chat.is_over:
+            raise self._chat.error
         if uplink.failure is not None:
             raise uplink.failure
 

@@ -205,7 +205,9 @@ class Saver:
             self._wake.clear()
             dirty, self._dirty = self._dirty, {}
             if dirty:
-                await self._commit([queue.take() for queue in dirty])
+                was_refused = await self._commit([queue.take() for queue in dirty])
+                if not (was_refused and self._dirty):  # else the next has what waited meanwhile
+                    self._set_error(None)
             del dirty  # or this would keep closed rooms alive until the next commit
             if self._closing.is_set() and not self._dirty:
                 return
@@ -215,7 +217,8 @@ class Saver:
         self._closing.set()
         self._wake.set()
 
-    async def _commit(self, taken: list[Taken]) -> None:
+    async def _commit(self, taken: list[Taken]) -> bool:
+        """Store these; whether the disk refused at first."""
         failures = 0
         while True:
             try:
@@ -231,9 +234,9 @@ class Saver:
                         await self._closing.wait()
                 continue
             break
-        self._set_error(None)
         for one, rows in zip(taken, ids, strict=True):
             one.queue.committed(one, rows)
+        return failures > 0
 
     def _set_error(self, error: CollabError | None) -> None:
         changed = (error is None) != (self.error is None)

@@ -11,7 +11,7 @@ import pytest
 
 import collab
 from collab.storage.documents import Batch
-from tests.e2e.support import QUICK, reads, run, running, soon, until
+from tests.e2e.support import QUICK, Disk, reads, run, running, soon, until
 
 
 def test_events_are_coalesced_and_a_slow_reader_holds_nobody_up(tmp_path: Path) -> None:
@@ -204,3 +204,52 @@ def test_a_fault_that_ends_all_saving_is_told_to_every_room_and_to_who_waits(
 
     asyncio.run(main())
     assert len(reported) == 1
+
+
+def test_a_disk_has_recovered_once_it_has_what_was_edited_meanwhile(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with collab.open(tmp_path / "a.db", settings=QUICK) as client:
+            disk, room = Disk(client), await client.room("notes")
+            told: list[tuple[str, bool]] = []
+            room.observe(
+                lambda event: (
+                    told.append((type(event).__name__, room.status.saved))
+                    if isinstance(event, collab.Failed | collab.Recovered)
+                    else None
+                )
+            )
+            disk.is_full = True
+            room.text("body").insert(0, "x")
+            await until(lambda: disk.refused)
+            room.text("body").insert(1, "y")  # in the commit after that one
+            disk.is_full = False
+            await room.wait_saved()
+            await until(lambda: len(told) == 2)
+            assert told == [("Failed", False), ("Recovered", True)]
+            assert room.status.error is None
+
+    run(main())
+
+
+def test_who_waits_for_a_room_whose_chat_stopped_by_a_fault_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        async with (
+            running(tmp_path) as (url, _),
+            collab.open(":memory:", relay=url, settings=QUICK) as client,
+        ):
+            room = await client.room("notes")
+            await room.wait_synced(20)
+
+            async def broken(_: object) -> object:
+                raise RuntimeError("a bug of ours")
+
+            monkeypatch.setattr(room._chat._ledger, "_write", broken)
+            with pytest.raises(collab.Closed, match="a bug of ours"):
+                await room.chat.send("x")
+            with pytest.raises(collab.Closed, match="a bug of ours"):
+                await soon(room.wait_synced())
+
+    asyncio.run(main())
