@@ -7,10 +7,10 @@ import random
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from collab import limits
 from collab.errors import BadFrame, RemoteError
@@ -99,8 +99,18 @@ class Link:
 
     def start_join(self, room: RoomSync) -> None:
         """Join ``room``; it may take a moment to know what its replica contains."""
-        if self._tasks is not None and not room.is_stopped:
-            self._tasks.create_task(self._join(room))
+        if not room.is_stopped:
+            self._start(self._join(room))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` while the socket lives; one that is being closed leaves it to the next."""
+        try:
+            if self._tasks is not None:
+                self._tasks.create_task(work)
+                return
+        except RuntimeError:  # the tasks are ending, or over, and the goodbye takes its time
+            pass
+        work.close()
 
     async def _join(self, room: RoomSync) -> None:
         if not await room.prepare():
@@ -258,8 +268,8 @@ class Link:
             return
         self._open.pop(room.name, None)
         await room.receive(frame, self._generation)
-        if frames.is_transient(frame.code) and self._tasks is not None:
-            self._tasks.create_task(self._join_later(room))
+        if frames.is_transient(frame.code):
+            self._start(self._join_later(room))
 
     async def _join_later(self, room: RoomSync) -> None:
         await asyncio.sleep(room.backoff.wait(time.monotonic(), random.random()))

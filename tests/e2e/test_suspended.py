@@ -20,6 +20,7 @@ from tests.e2e.support import (
     Child,
     Disk,
     ScriptedRelay,
+    Wire,
     reads,
     relay_process,
     run,
@@ -33,6 +34,13 @@ SLACK_S = 3.0  # for a machine that does other things; timeouts of the connectio
 def state(client: collab.Client) -> collab.State:
     assert client.connection is not None
     return client.connection.state
+
+
+def has_ended(client: collab.Client) -> bool:
+    """Whether nothing is sent or read any more on the socket that is being closed."""
+    assert client._connection is not None
+    link = client._connection._link
+    return link is not None and link._tasks is not None and not link._tasks._tasks
 
 
 def timers() -> list[asyncio.TimerHandle]:
@@ -197,6 +205,35 @@ def test_suspend_is_over_in_time_when_the_relay_says_nothing_more(tmp_path: Path
             await client.suspend()  # twice is once
             client.resume()
             await room.wait_synced(20)
+
+    run(main())
+
+
+@pytest.mark.parametrize("act", ["open", "close"])
+def test_rooms_come_and_go_while_a_relay_is_slow_to_say_goodbye(act: str) -> None:
+    async def main() -> None:
+        async with (
+            relay() as server,
+            Wire(server.url) as wire,
+            collab.open(":memory:", relay=wire.url, settings=QUICK) as client,
+        ):
+            room = await client.room("notes")
+            await room.wait_synced(20)
+            wire.down_limit = wire.down
+            suspending = asyncio.create_task(client.suspend())
+            await until(lambda: has_ended(client))
+            if act == "open":
+                late = await client.room("late")
+                late.text("body").insert(0, "x")
+                await late.wait_saved()
+            else:
+                await room.close()
+            assert not suspending.done()
+            wire.down_limit = 1 << 62
+            await suspending
+            client.resume()
+            late = await client.room("late")
+            await late.wait_synced(20)
 
     run(main())
 
