@@ -123,7 +123,7 @@ async def sync_once(client: Client, connection: Connection, deadline_s: float) -
             async with asyncio.timeout_at(until - min(_GOODBYE_S, deadline_s / 5)):
                 async with client._one_moment:
                     await _list(client, tally)
-                    await _until_hopeless(_visit_all(client, tally), connection)
+                    await _until_hopeless(_visit_all(client, connection, began, tally), connection)
         except TimeoutError:
             reason = f"The time was over. {_how_far(connection.status)}"
         except _Hopeless:
@@ -183,8 +183,8 @@ async def _until_hopeless(work: Coroutine[Any, Any, None], connection: Connectio
         await asyncio.gather(doing, waiting, return_exceptions=True)
 
 
-async def _visit_all(client: Client, tally: _Tally) -> None:
-    """Bring every room level."""
+async def _visit_all(client: Client, connection: Connection, began: float, tally: _Tally) -> None:
+    """Bring every room level, at a relay that was there after ``began``."""
     free = asyncio.Semaphore(_ROOMS_AT_ONCE)
 
     async def visit(name: str) -> None:
@@ -192,6 +192,7 @@ async def _visit_all(client: Client, tally: _Tally) -> None:
             try:
                 room = await client._rooms.borrow(name)
                 if room is not None:
+                    await connection.sure(began)
                     await _level(room, tally)
             except CollabError as error:
                 # Closed by the program meanwhile, or its file does not open; the others go on.

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from collab import limits
-from collab.errors import CollabError, Rejected
+from collab.errors import Closed, CollabError, Rejected
 from collab.events import Observers, Subscription
 from collab.link import ConnectionSettings, Link, Lost, linked
 from collab.probe import probe
@@ -86,6 +86,7 @@ class Connection:
         self._scope: asyncio.Timeout | None = None  # of the errand, to end it from outside
         self._doing = -1  # the machine's turn that is being carried out
         self._resting = asyncio.Event()  # nothing is under way
+        self._answered = asyncio.Event()  # another one from each answer of the relay to the next
         self._link: Link | None = None
         self._is_over = False
         self._moments = 0  # calls of sync_once that are under way
@@ -138,6 +139,17 @@ class Connection:
         except TimeoutError:
             if self._link is not None:
                 self._link.abort()
+
+    async def sure(self, since: float) -> None:
+        """Return once the relay has answered what was asked at ``since`` (of the loop's clock).
+
+        What looks live may be dead: a program that was frozen is not told. Raises :class:`Closed`
+        when the client ends.
+        """
+        while not self._machine.is_sure(since):
+            if self._is_over:
+                raise Closed("The client was closed while this waited.")
+            await self._answered.wait()
 
     @contextmanager
     def moment(self) -> Iterator[None]:
@@ -199,6 +211,7 @@ class Connection:
         finally:
             self._is_over = True
             self._resting.set()
+            self._answered.set()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -338,6 +351,7 @@ class Connection:
                 return
             self._link = link
             self._settle()
+            self._tell_answer()
             self.levels()  # there may be no room
             await link.run()
 
@@ -347,6 +361,11 @@ class Connection:
     def _ponged(self, number: int) -> None:
         self._machine.ponged(number, self._loop.time())
         self._settle()
+        self._tell_answer()
+
+    def _tell_answer(self) -> None:
+        self._answered.set()
+        self._answered = asyncio.Event()
 
     async def _ask_token(self) -> str | None:
         token: object = self._token

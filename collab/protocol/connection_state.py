@@ -199,6 +199,10 @@ class ConnectionMachine:
         if self._liveness is not None:
             self._liveness.ponged(number, now)
 
+    def is_sure(self, since: float) -> bool:
+        """Whether the relay has answered what was asked at ``since`` or later."""
+        return self._liveness is not None and self._liveness.proven >= since
+
     def lost(self, turn: int, meaning: Meaning, reason: str, now: float, chance: float) -> None:
         """The attempt, or the connection that it became, has ended."""
         if turn != self.turn or self.errand is not Errand.DIAL:

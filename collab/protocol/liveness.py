@@ -14,7 +14,7 @@ class Liveness:
 
     A PONG comes from the relay's application, not from a TCP stack or a box on the way. While it
     is awaited, bytes that arrive show that the line is thin and not dead: PING and PONG may wait
-    behind large frames.
+    behind large frames. ``proven``: it lived at this time, as it answered what was asked then.
     """
 
     def __init__(self, ping_s: float, silence_s: float, now: float) -> None:
@@ -22,6 +22,8 @@ class Liveness:
         self._silence_s = silence_s
         self._number = 0
         self._asked: float | None = None  # when a PING went out that has no PONG
+        self._again = False  # ask once more when it is answered
+        self.proven = now
         self.deadline = now + ping_s
 
     def due(self, now: float) -> int | None:
@@ -41,10 +43,14 @@ class Liveness:
     def ponged(self, number: int, now: float) -> None:
         """PONG came."""
         if self._asked is not None and number == self._number:
+            self.proven = self._asked
             self._asked = None
-            self.deadline = now + self._ping_s
+            self.deadline = now if self._again else now + self._ping_s
+            self._again = False
 
     def make_sure(self, now: float) -> None:
-        """There is a reason to ask now."""
+        """There is a reason to ask now, or again after what is asked already."""
         if self._asked is None:
             self.deadline = now
+        else:
+            self._again = True

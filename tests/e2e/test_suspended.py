@@ -209,6 +209,33 @@ def test_suspend_is_over_in_time_when_the_relay_says_nothing_more(tmp_path: Path
     run(main())
 
 
+def test_a_moment_does_not_believe_a_connection_that_died_while_the_program_was_frozen() -> None:
+    """It looks live, all of its rooms look level, and nothing comes on it any more."""
+
+    async def main() -> None:
+        async with (
+            relay() as server,
+            Wire(server.url) as wire,
+            collab.open(":memory:", relay=wire.url, settings=QUICK) as client,
+            collab.open(":memory:", relay=server.url, settings=QUICK) as other,
+        ):
+            room, there = await client.room("notes"), await other.room("notes")
+            await room.wait_synced(20)
+            wire.down_limit = wire.down
+            there.text("body").insert(0, "pushed")
+            await there.wait_synced(20)
+            report = await client.sync_once(deadline=1.0)
+            assert not report.complete
+            assert report.rooms_level == 0
+            again = asyncio.create_task(client.sync_once(deadline=20.0))
+            await asyncio.sleep(0)
+            wire.down_limit = 1 << 62
+            assert (await again).complete
+            assert str(room.text("body")) == "pushed"
+
+    run(main())
+
+
 @pytest.mark.parametrize("act", ["open", "close"])
 def test_rooms_come_and_go_while_a_relay_is_slow_to_say_goodbye(act: str) -> None:
     async def main() -> None:

@@ -48,3 +48,18 @@ def test_a_reason_to_ask_makes_it_ask_now_and_not_twice() -> None:
     assert life.due(3) == 1
     life.make_sure(4)
     assert life.deadline == 13
+
+
+def test_a_reason_that_comes_while_it_is_asked_makes_it_ask_again_after_the_answer() -> None:
+    """The PONG may have come before the reason did, and not have been read."""
+    life = Liveness(25, 10, 0)
+    assert life.proven == 0
+    life.due(25)
+    life.make_sure(30)
+    life.ponged(1, 31)
+    assert life.proven == 25
+    assert life.deadline == 31
+    assert life.due(31) == 2
+    life.ponged(2, 32)
+    assert life.proven == 31
+    assert life.deadline == 57
