@@ -7,7 +7,7 @@ import type { EditorView } from "@codemirror/view";
 
 import { make, say } from "./dom.js";
 import { openEditor, type Around } from "./editor.js";
-import { sourceOf, typeOf, type Cell, type CellType, type Notebook } from "./notebook.js";
+import { idOf, sourceOf, typeOf, type Cell, type CellType, type Notebook } from "./notebook.js";
 import { cleanName } from "./people.js";
 import { showOutputs } from "./outputs.js";
 import { prose } from "./prose.js";
@@ -20,6 +20,8 @@ export const TYPE_NAMES: Readonly<Record<CellType, string>> = {
 
 export class CellView {
   readonly element: HTMLElement;
+  /** Its cell's id, which is known also once the cell is deleted. */
+  id = "";
   private readonly count = make("span", { class: "count" });
   private readonly source = make("div", { class: "source" });
   private readonly outputs = make("div", { class: "outputs" });
@@ -46,6 +48,11 @@ export class CellView {
   /** Whether the caret is in this cell's editor. */
   get isWriting(): boolean {
     return this.editor?.hasFocus === true;
+  }
+
+  /** Whether keys go into this cell's text, or would if the window had the focus. */
+  get takesKeys(): boolean {
+    return this.editor?.dom.contains(document.activeElement) === true;
   }
 
   /** Whether a kernel will run it. */
@@ -108,6 +115,7 @@ export class CellView {
 
   /** Show type, count, state and who wrote last, as they are in the document. */
   update(): void {
+    this.id = idOf(this.cell);
     const type = typeOf(this.cell);
     const isRunning = this.cell.get("execution_state") === "running";
     const count = this.cell.get("execution_count");
@@ -127,13 +135,13 @@ export class CellView {
   }
 
   /** What it is called, for those who hear the page. */
-  describe(place: number, of: number): string {
+  describe(place: number, of: number): void {
     const count = this.cell.get("execution_count");
     const isRunning = this.cell.get("execution_state") === "running";
     const ran = isRunning ? ", running" : typeof count === "number" ? `, run ${count}` : "";
     const label = `${TYPE_NAMES[this.shownType]} cell ${place} of ${of}${ran}`;
     this.element.setAttribute("aria-label", label);
-    return label;
+    this.editor?.dispatch({}); // its label has the place too
   }
 
   destroy(): void {
@@ -151,7 +159,8 @@ export class CellView {
       return;
     }
     if (this.editor !== null) return;
-    const label = `${TYPE_NAMES[this.shownType]} of cell ${this.notebook.list().indexOf(this.cell) + 1}`;
+    const label = (): string =>
+      `${TYPE_NAMES[this.shownType]} of cell ${this.notebook.list().indexOf(this.cell) + 1}`;
     this.editor = openEditor(sourceOf(this.cell), this.shownType, label, this.around);
     this.source.replaceChildren(this.editor.dom);
   }

@@ -68,7 +68,7 @@ const always: Extension = [
 ];
 
 /** An editor on `text`, which it shares with everybody else's. */
-export function openEditor(text: Y.Text, type: CellType, label: string, around: Around): EditorView {
+export function openEditor(text: Y.Text, type: CellType, label: () => string, around: Around): EditorView {
   const binding = new YSyncConfig(text, around.awareness);
   return new EditorView({
     state: EditorState.create({
@@ -78,11 +78,11 @@ export function openEditor(text: Y.Text, type: CellType, label: string, around: 
         ySyncFacet.of(binding),
         ySync,
         carets(text, around.awareness),
-        EditorView.contentAttributes.of({
+        EditorView.contentAttributes.of(() => ({
           tabindex: "-1", // Enter leads into it; in it, Tab indents
-          "aria-label": `${label}. Escape leaves the editor.`,
+          "aria-label": `${label()}. Escape leaves the editor.`,
           spellcheck: type === "code" ? "false" : "true",
-        }),
+        })),
         EditorView.updateListener.of((update) => {
           if (update.focusChanged && update.view.hasFocus) around.focused();
         }),

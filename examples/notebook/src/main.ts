@@ -27,12 +27,22 @@ function build(client: Client, room: Room): void {
   const notebook = new Notebook(room.doc);
   const people = new People(room.awareness);
   const toast = new Toast();
-  const rescued = make("div", { class: "rescued", role: "status" });
-  const rescue = new Rescue(notebook, `notebook:rescue:${ROOM}`, () => showRescued());
+  const rescued = make("div", { class: "rescued", role: "status", tabindex: "-1" });
+  const rescue = new Rescue(
+    notebook,
+    `notebook:rescue:${ROOM}`,
+    () => view.writingIn,
+    () => showRescued(),
+  );
   const view = new NotebookView(notebook, {
     awareness: room.awareness,
     people,
     rescue,
+    cellTaken: () => {
+      toast.show("Somebody took away the cell that you were in.");
+      const last = rescued.lastElementChild;
+      (last instanceof HTMLElement ? last : rescued).focus();
+    },
     toast: (text, act) => toast.show(text, act),
   });
   const peopleView = new PeopleView(people);
@@ -49,7 +59,7 @@ function build(client: Client, room: Room): void {
       ...rescue.list.map((one) =>
         make(
           "div",
-          { class: "notice" },
+          { class: "notice", tabindex: "-1" },
           make("p", { text: "Somebody moved or deleted a cell while you wrote in it. You had:" }),
           make("pre", { text: one.text }),
           button("Add it as a cell", "Add it as a cell", () => {
@@ -66,6 +76,10 @@ function build(client: Client, room: Room): void {
   addEventListener("beforeunload", (event) => {
     if (!room.status.saved) event.preventDefault(); // the browser asks whether to leave
   });
+  // "Undo" takes back the last step, whichever that is.
+  for (const event of ["stack-item-added", "stack-item-popped"] as const) {
+    notebook.undo.on(event, () => toast.outdated());
+  }
   room.observe((status) => {
     if (status.synced) rescue.synced();
   });

@@ -6,6 +6,7 @@
  * 1. A cell is its map: two maps with one id are two cells until `mend` says otherwise.
  * 2. What this page does to cells has the origin PAGE, what its editors do the origin of their
  *    binding; both can be undone here, and nothing else can.
+ * 3. To undo that a cell was added does not take what others wrote into it: such a cell stays.
  */
 
 import { YSyncConfig } from "y-codemirror.next";
@@ -14,6 +15,8 @@ import * as Y from "yjs";
 export const PAGE = Symbol("this page");
 const MEND = Symbol("two cells of one id");
 const EDITED = "edited:";
+const FIELDS = ["id", "cell_type", "source", "metadata"];
+const CODE_FIELDS = ["outputs", "execution_count", "execution_state"];
 
 /**
  * An empty notebook with one code cell, as an update. Everybody who begins with an empty room applies
@@ -76,7 +79,10 @@ export class Notebook {
     this.cells = doc.getArray("cells");
     this.meta = doc.getMap("meta");
     this.state = doc.getMap("state");
-    this.undo = new Y.UndoManager(this.cells, { trackedOrigins: new Set<unknown>([PAGE, YSyncConfig]) });
+    this.undo = new Y.UndoManager(this.cells, {
+      trackedOrigins: new Set<unknown>([PAGE, YSyncConfig]),
+      deleteFilter: (item) => !this.isOthers(item),
+    });
   }
 
   /** All cells, in their order. What is no cell of a notebook is left alone and not shown. */
@@ -130,7 +136,7 @@ export class Notebook {
     this.change(() => {
       cell.set("cell_type", type);
       if (type === "code") return giveOutputs(cell);
-      for (const key of ["outputs", "execution_count", "execution_state"]) cell.delete(key);
+      for (const field of CODE_FIELDS) cell.delete(field);
     });
   }
 
@@ -192,6 +198,22 @@ export class Notebook {
     const result = this.doc.transact(act, PAGE);
     this.undo.stopCapturing();
     return result;
+  }
+
+  /** Whether an item is a cell that others wrote into, or a field that it needs to be one. */
+  private isOthers(item: Y.Item): boolean {
+    const { parent, parentSub: field } = item;
+    const type = item.content instanceof Y.ContentType ? item.content.type : null;
+    if (parent === (this.cells as unknown)) return isCell(type) && this.hasOthers(type);
+    if (field === null || !isCell(parent) || !this.hasOthers(parent)) return false;
+    return FIELDS.includes(field) || (CODE_FIELDS.includes(field) && typeOf(parent) === "code");
+  }
+
+  private hasOthers(cell: Cell): boolean {
+    for (let item = sourceOf(cell)._start; item !== null; item = item.right) {
+      if (!item.deleted && item.countable && item.id.client !== this.doc.clientID) return true;
+    }
+    return false;
   }
 
   private indexOf(cell: Cell): number {

@@ -29,6 +29,8 @@ export interface Page {
   readonly awareness: Awareness;
   readonly people: People;
   readonly rescue: Rescue;
+  /** Somebody else took away the cell that the caret was in: lead the focus to where that is said. */
+  cellTaken(): void;
   /** Say something for a moment; with something to do about it. */
   toast(text: string, act?: { readonly label: string; readonly does: () => void }): void;
 }
@@ -76,7 +78,7 @@ export class NotebookView {
     this.list.addEventListener("dblclick", (event) => this.doubleClicked(event));
     notebook.cells.observeDeep((events, transaction) => this.changed(events as AnyEvent[], transaction));
     notebook.state.observe(() => this.updateAll());
-    this.arrange();
+    this.arrange(true);
     this.select(notebook.list()[0] ?? null);
   }
 
@@ -98,6 +100,12 @@ export class NotebookView {
       const view = this.find(person.cell);
       view?.element.append(make("span", { class: `here colour-${person.colour}`, text: person.name }));
     }
+  }
+
+  /** The id of the cell that the caret is in, or "". */
+  get writingIn(): string {
+    const view = this.selectedView;
+    return view?.takesKeys === true ? view.id : "";
   }
 
   /** Add a cell at the end and write in it. */
@@ -144,7 +152,7 @@ export class NotebookView {
       } else if (target === cell.get("source")) texts.add(cell);
       else outputs.add(cell);
     }
-    if (isListChanged) this.arrange();
+    if (isListChanged) this.arrange(isOurs || isUndo(transaction));
     for (const cell of texts) this.views.get(cell)?.textChanged();
     for (const cell of outputs) this.views.get(cell)?.outputsChanged();
     for (const cell of cells) this.views.get(cell)?.update();
@@ -157,16 +165,26 @@ export class NotebookView {
 
   /** Somebody put another text in the place of a cell's. */
   private makeAnew(cell: Cell): void {
+    const view = this.views.get(cell);
+    const caret = view?.takesKeys === true ? view.caret : null;
     this.drop(cell);
-    this.arrange();
+    this.arrange(true);
+    if (this.selected !== cell) return;
+    this.select(cell);
+    if (caret !== null) this.views.get(cell)?.edit(caret);
   }
 
-  /** Bring the page's cells into the document's order. */
-  private arrange(): void {
+  /**
+   * Bring the page's cells into the document's order. Whose cell somebody else took from under their
+   * hands goes on in the one of its id, or in none: keys that were meant as text do nothing then.
+   */
+  private arrange(isOurs: boolean): void {
     const cells = this.notebook.list();
     const kept = new Set(cells);
     const focused = document.activeElement;
     const hadFocus = focused !== null && this.list.contains(focused);
+    const { writingIn } = this;
+    const caret = this.selectedView?.caret ?? 0;
     const place = this.selected === null ? 0 : [...this.views.keys()].indexOf(this.selected);
     for (const cell of this.views.keys()) if (!kept.has(cell)) this.drop(cell);
     let at = this.list.firstElementChild;
@@ -179,7 +197,14 @@ export class NotebookView {
     if (this.selected === null || !kept.has(this.selected)) {
       this.select(cells[Math.min(Math.max(place, 0), cells.length - 1)] ?? null);
     }
-    if (hadFocus && !this.list.contains(document.activeElement)) this.focusSelected();
+    this.describeSelected();
+    if (!hadFocus || this.list.contains(document.activeElement)) return;
+    const twin = writingIn === "" ? undefined : this.find(writingIn);
+    if (twin !== undefined) {
+      this.select(twin.cell);
+      twin.edit(caret);
+    } else if (writingIn !== "" && !isOurs) this.page.cellTaken();
+    else this.focusSelected();
   }
 
   private open(cell: Cell): CellView {
@@ -217,9 +242,14 @@ export class NotebookView {
 
   // Which one is selected
 
+  private get selectedView(): CellView | undefined {
+    return this.selected === null ? undefined : this.views.get(this.selected);
+  }
+
   private select(cell: Cell | null): void {
+    if (cell !== this.selected) this.deletePressedAt = -Infinity;
     if (cell === this.selected && cell !== null && this.toolbar.isConnected) return;
-    const before = this.selected === null ? undefined : this.views.get(this.selected);
+    const before = this.selectedView;
     before?.element.classList.remove("selected");
     before?.element.setAttribute("tabindex", "-1");
     this.selected = cell;
@@ -227,15 +257,17 @@ export class NotebookView {
     if (cell === null || view === undefined) return;
     view.element.classList.add("selected");
     view.element.setAttribute("tabindex", "0");
-    const cells = this.notebook.list();
-    view.describe(cells.indexOf(cell) + 1, cells.length);
     view.element.append(this.toolbar);
     this.showToolbar();
     this.page.people.enter(idOf(cell));
   }
 
+  private describeSelected(): void {
+    this.selectedView?.describe(this.place() + 1, this.notebook.list().length);
+  }
+
   private focusSelected(): void {
-    const view = this.selected === null ? undefined : this.views.get(this.selected);
+    const view = this.selectedView;
     view?.element.focus();
     view?.element.scrollIntoView({ block: "nearest" });
   }
@@ -352,6 +384,7 @@ export class NotebookView {
 
   private showToolbar(): void {
     if (this.selected === null) return;
+    this.describeSelected();
     const isCode = typeOf(this.selected) === "code";
     say(this.typeButton, isCode ? "To text" : "To code");
     this.runButton.hidden = !isCode;

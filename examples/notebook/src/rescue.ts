@@ -4,8 +4,10 @@
  *
  * Invariants
  * 1. A cell counts as touched from an edit here until the relay has it, over reloads too.
- * 2. Text of a touched cell that goes with somebody else's deletion, and is not in the cell that has
- *    its id now, is kept until the user says what becomes of it.
+ * 2. Text of a touched cell, or of the one that the caret is in, that goes with somebody else's
+ *    deletion, and is not in the cell that has its id now, is kept until the user says what becomes
+ *    of it.
+ * 3. All tabs of this browser keep one list. None writes it from memory.
  */
 
 import * as Y from "yjs";
@@ -13,75 +15,94 @@ import * as Y from "yjs";
 import { idOf, type Cell, type CellType, type Notebook } from "./notebook.js";
 
 export interface Rescued {
+  /** Of the cell that it was in. */
+  readonly id: string;
   readonly type: CellType;
   readonly text: string;
 }
 
-export class Rescue {
-  private readonly touched: Set<string>;
-  private found: Rescued[];
+interface Kept {
+  readonly touched: readonly string[];
+  readonly found: readonly Rescued[];
+}
 
+export class Rescue {
+  private kept: Kept;
+
+  /** `writing` gives the id of the cell that the caret is in, or "". */
   constructor(
     private readonly notebook: Notebook,
     private readonly key: string,
+    private readonly writing: () => string,
     private readonly changed: () => void,
   ) {
-    const kept = parse(localStorage.getItem(key));
-    this.touched = new Set(kept.touched);
-    this.found = kept.found;
+    this.kept = parse(localStorage.getItem(key));
+    addEventListener("storage", (event) => {
+      if (event.key === key || event.key === null) this.read();
+    });
   }
 
   /** What waits for the user's word, oldest first. */
   get list(): readonly Rescued[] {
-    return this.found;
+    return this.kept.found;
   }
 
   /** Something was written into a cell here. */
   touch(cell: Cell): void {
-    if (this.touched.has(idOf(cell))) return;
-    this.touched.add(idOf(cell));
-    this.keep();
+    const id = idOf(cell);
+    if (!this.kept.touched.includes(id)) this.keep(({ touched }) => ({ touched: [...touched, id] }));
   }
 
   /** The relay has all that was written here. */
   synced(): void {
-    if (this.touched.size === 0) return;
-    this.touched.clear();
-    this.keep();
+    if (this.kept.touched.length > 0) this.keep(() => ({ touched: [] }));
   }
 
   /** Somebody else's change of the list of cells, before what it deleted is forgotten. */
   lookAt(event: Y.YEvent<Y.Array<unknown>>): void {
+    this.read();
     for (const item of event.changes.deleted) {
       const gone = (item.content as { type?: unknown }).type;
       if (!(gone instanceof Y.Map)) continue;
       const id = lastValue(gone, "id");
-      if (typeof id !== "string" || !this.touched.has(id)) continue;
+      if (typeof id !== "string") continue;
+      if (!this.kept.touched.includes(id) && id !== this.writing()) continue;
       const text = textBefore(gone, event);
       const twin = this.notebook.list().find((cell) => idOf(cell) === id);
       if (text.trim() === "" || twin?.get("source")?.toString() === text) continue;
       const type = lastValue(gone, "cell_type") === "markdown" ? "markdown" : "code";
-      this.found = [...this.found, { type, text }];
-      this.keep();
+      // Another tab may have found it too.
+      if (this.list.some((one) => one.id === id && one.text === text)) continue;
+      this.keep(({ found }) => ({ found: [...found, { id, type, text }] }));
       this.changed();
     }
   }
 
   /** The user has seen it, and took it or let it go. */
   settle(rescued: Rescued): void {
-    this.found = this.found.filter((one) => one !== rescued);
-    this.keep();
+    const isIt = (one: Rescued): boolean => one.id === rescued.id && one.text === rescued.text;
+    this.keep(({ found }) => ({ found: found.filter((one) => !isIt(one)) }));
     this.changed();
   }
 
-  private keep(): void {
-    localStorage.setItem(this.key, JSON.stringify({ touched: [...this.touched], found: this.found }));
+  /** Change what is kept now, which other tabs change too. */
+  private keep(change: (kept: Kept) => Partial<Kept>): void {
+    this.kept = parse(localStorage.getItem(this.key));
+    this.kept = { ...this.kept, ...change(this.kept) };
+    localStorage.setItem(this.key, JSON.stringify(this.kept));
+  }
+
+  /** What other tabs made of it. */
+  private read(): void {
+    const before = JSON.stringify(this.list);
+    this.kept = parse(localStorage.getItem(this.key));
+    if (JSON.stringify(this.list) !== before) this.changed();
   }
 }
 
-function parse(kept: string | null): { touched: string[]; found: Rescued[] } {
+function parse(kept: string | null): Kept {
   try {
-    const value = JSON.parse(kept ?? "{}") as { touched?: string[]; found?: Rescued[] };
+    const value = JSON.parse(kept ?? "{}") as Partial<Kept>;
     return { touched: value.touched ?? [], found: value.found ?? [] };
   } catch {
     return { touched: [], found: [] };
