@@ -12,6 +12,8 @@ const NARROW_PX = 736; // as in the style sheet
 
 export interface ChatPage {
   readonly name: string;
+  /** Where this tab keeps what was typed and not sent. */
+  readonly draftKey: string;
   toast(text: string): void;
 }
 
@@ -41,8 +43,12 @@ export class ChatPanel {
       rows: "2",
       "aria-label": "Message. Enter sends it, Shift and Enter begin a line.",
       placeholder: "Say something",
-      on: { keydown: (event: KeyboardEvent) => this.key(event) },
+      on: {
+        keydown: (event: KeyboardEvent) => this.key(event),
+        input: () => this.keepDraft(),
+      },
     });
+    this.field.value = sessionStorage.getItem(page.draftKey) ?? "";
     const sending = make(
       "form",
       { on: { submit: (event: Event) => this.submit(event) } },
@@ -70,12 +76,17 @@ export class ChatPanel {
     this.readAgain = true;
     if (this.isReading) return;
     this.isReading = true;
-    while (this.readAgain) {
-      this.readAgain = false;
-      const { messages, gaps } = await this.chat.history({ limit: this.limit });
-      this.draw(messages, gaps);
+    try {
+      while (this.readAgain) {
+        this.readAgain = false;
+        const { messages, gaps } = await this.chat.history({ limit: this.limit });
+        this.draw(messages, gaps);
+      }
+    } catch (error) {
+      this.complain(error); // what comes next is read again
+    } finally {
+      this.isReading = false;
     }
-    this.isReading = false;
   }
 
   private draw(messages: readonly Message[], gaps: readonly Gap[]): void {
@@ -111,8 +122,9 @@ export class ChatPanel {
     if (shown === undefined) {
       const words = make("p", { class: "words" });
       const foot = make("p", { class: "standing" });
-      const at = new Date(message.sentAt);
-      const time = make("time", { datetime: at.toISOString(), text: clock(at) });
+      const at = new Date(message.sentAt); // which may be beyond what a date can be
+      const isTime = !Number.isNaN(at.getTime());
+      const time = make("time", isTime ? { datetime: at.toISOString(), text: clock(at) } : {});
       const who = make("span", { class: `who colour-${colourNumberOf(sender)}`, text: sender });
       const element = make("li", { class: message.isMine ? "mine" : "" }, make("p", {}, who, time), words, foot);
       shown = { element, words, foot };
@@ -169,14 +181,25 @@ export class ChatPanel {
     if (body === "") return;
     this.field.value = "";
     this.log.scrollTop = this.log.scrollHeight;
-    this.chat.send(body, { meta: { name: this.page.name } }).catch((error: unknown) => {
-      if (this.field.value === "") this.field.value = body; // it was not stored
-      this.page.toast(error instanceof Error ? error.message : String(error));
-    });
+    const notStored = (error: unknown): void => {
+      const { value } = this.field; // somebody may have typed on
+      this.field.value = value === "" ? body : `${body}\n${value}`;
+      this.complain(error);
+    };
+    const sending = this.chat.send(body, { meta: { name: this.page.name } });
+    void sending.then(() => undefined, notStored).finally(() => this.keepDraft()); // not before it is stored
   }
 
   private act(acting: Promise<void>): void {
-    acting.catch((error: unknown) => this.page.toast(error instanceof Error ? error.message : String(error)));
+    acting.catch((error: unknown) => this.complain(error));
+  }
+
+  private complain(error: unknown): void {
+    this.page.toast(error instanceof Error ? error.message : String(error));
+  }
+
+  private keepDraft(): void {
+    sessionStorage.setItem(this.page.draftKey, this.field.value);
   }
 
   private get isAtFoot(): boolean {

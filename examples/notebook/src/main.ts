@@ -48,6 +48,7 @@ function build(client: Client, room: Room): void {
   const peopleView = new PeopleView(people);
   const bar = new StatusBar(client, room);
   const chat = new ChatPanel(room.chat, {
+    draftKey: `notebook:draft:${ROOM}`,
     get name() {
       return people.name;
     },
