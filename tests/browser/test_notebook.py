@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -79,5 +80,42 @@ def test_two_people_and_a_program_go_on_apart_and_come_out_identical(tmp_path: P
             history = await room.chat.history()
             assert [message.body for message in history] == said
             assert not ada.faults + ben.faults
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(120)
+def test_who_chose_to_work_offline_does_so_after_a_reload_and_in_every_tab(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            notebook_site(tmp_path / "relay") as relay,
+            browser(tmp_path / "ada") as adas,
+            collab.open(":memory:", relay=relay.url, settings=QUICK) as client,
+        ):
+            ada = await notebook(adas, relay.url, "Ada")
+            room = await client.room("notebook")
+            await ada.write(0, "together")
+            await ada.shows("Synced")
+            await until_equal(["together"], lambda: sources_of(room))
+            await ada.flip_offline()
+            await ada.shows("Working offline: saved on this device")
+            await ada.write(0, " and alone")
+            waits = re.compile(r"^Working offline: \d+ changes? waits?$")
+            await expect(ada.status).to_have_text(waits)
+            await ada.reload()
+            await expect(ada.status).to_have_text(waits)
+            await expect(ada.page.locator(".status-detail")).to_contain_text("You chose so")
+            switch = ada.page.get_by_role("switch", name="Work offline")
+            await expect(switch).to_be_checked()
+            other = await notebook(adas, relay.url, "Ada")
+            await expect(other.status).to_contain_text("Working offline: ")
+            assert await sources_of(room) == ["together"]
+            await other.flip_offline()
+            for each in (ada, other):
+                await each.shows("Synced")
+                await each.reload()
+                await each.shows("Synced")
+            await until_equal(["together and alone"], lambda: sources_of(room))
+            assert not ada.faults + other.faults
 
     asyncio.run(main())

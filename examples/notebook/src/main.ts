@@ -10,7 +10,7 @@ import { NotebookView } from "./notebookView.js";
 import { People } from "./people.js";
 import { PeopleView } from "./peopleView.js";
 import { Rescue } from "./rescue.js";
-import { StatusBar } from "./statusBar.js";
+import { isOfflineByChoice, StatusBar } from "./statusBar.js";
 import { Toast } from "./toast.js";
 
 const ROOM = new URLSearchParams(location.search).get("room") ?? "notebook";
@@ -19,6 +19,7 @@ async function start(): Promise<void> {
   void keepPage();
   const relay = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}`;
   const client = await open({ name: "notebook", relay });
+  if (isOfflineByChoice()) client.goOffline();
   const room = await client.room(ROOM);
   build(client, room);
 }

@@ -34,6 +34,12 @@ export function say(
         text: `A network sign-in page is in the way: ${waits || "saved on this device"}`,
         detail: "Open any web page to sign in. Everything goes on here meanwhile.",
       };
+    case "suspended":
+      return {
+        mood: "away",
+        text: `Working offline: ${waits || "saved on this device"}`,
+        detail: "You chose so. It stays, over a reload too, until you turn it off.",
+      };
     case "failed":
       return { mood: "bad", text: `Disconnected: ${waits || "saved on this device"}`, detail };
     default:

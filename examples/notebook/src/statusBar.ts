@@ -5,7 +5,11 @@ import type { Client, Room } from "collab-sync";
 import { button, make, say as put } from "./dom.js";
 import { say } from "./status.js";
 
+const CHOSEN = "notebook:offline"; // there while the user wants to work offline
 const ANNOUNCE_AFTER_MS = 1_000; // what changes back within it need not be heard
+
+/** Whether the user chose to work offline, in this browser, and has not taken it back. */
+export const isOfflineByChoice = (): boolean => localStorage.getItem(CHOSEN) !== null;
 
 export class StatusBar {
   readonly element: HTMLElement;
@@ -47,7 +51,12 @@ export class StatusBar {
   }
 
   private flip(): void {
-    if (this.client.connection.state === "suspended") this.client.goOnline();
-    else this.client.goOffline();
+    if (this.client.connection.state === "suspended") {
+      localStorage.removeItem(CHOSEN);
+      this.client.goOnline();
+    } else {
+      localStorage.setItem(CHOSEN, "1");
+      this.client.goOffline();
+    }
   }
 }
