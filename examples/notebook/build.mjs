@@ -34,14 +34,19 @@ for (const name of ["index.html", "app.css", "icon.svg"]) cpSync(`${here}src/${n
 
 // The service worker keeps what it was built with: another content is another version.
 const digest = createHash("sha256");
-for (const name of PAGE) digest.update(readFileSync(`${into}/${name}`));
+const digests = {};
+for (const name of PAGE) {
+  const content = readFileSync(`${into}/${name}`);
+  digest.update(content);
+  digests[name === "index.html" ? "/" : `/${name}`] = createHash("sha256").update(content).digest("hex");
+}
 const version = digest.digest("hex").slice(0, 16);
 await build({
   ...options,
   format: "iife",
   entryPoints: ["worker/sw.ts"],
   outfile: `${into}/sw.js`,
-  define: { VERSION: JSON.stringify(version) },
+  define: { VERSION: JSON.stringify(version), DIGESTS: JSON.stringify(digests) },
 });
 
 const script = readFileSync(`${into}/app.js`);

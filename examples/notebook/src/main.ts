@@ -13,18 +13,19 @@ import { Rescue } from "./rescue.js";
 import { isOfflineByChoice, StatusBar } from "./statusBar.js";
 import { Toast } from "./toast.js";
 
+const WORKER = "/sw.js";
 const ROOM = new URLSearchParams(location.search).get("room") ?? "notebook";
 
 async function start(): Promise<void> {
-  void keepPage();
+  const keeping = keepPage();
   const relay = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}`;
   const client = await open({ name: "notebook", relay });
   if (isOfflineByChoice()) client.goOffline();
   const room = await client.room(ROOM);
-  build(client, room);
+  build(client, room, keeping);
 }
 
-function build(client: Client, room: Room): void {
+function build(client: Client, room: Room, keeping: Promise<boolean>): void {
   const notebook = new Notebook(room.doc);
   const people = new People(room.awareness);
   const toast = new Toast();
@@ -98,6 +99,13 @@ function build(client: Client, room: Room): void {
     chat.opener,
   );
   view.element.prepend(rescued);
+  void keeping.then((isOurs) => {
+    if (isOurs) return;
+    const text =
+      "Another program answers at this address now, and a reload shows it. What you wrote here stays in " +
+      "this browser; the notebook has it again once it is served at this address.";
+    rescued.before(make("div", { class: "notice", role: "alert" }, make("p", { text })));
+  });
   document.body.replaceChildren(header, view.element, chat.element, toast.element, bar.element);
 }
 
@@ -117,7 +125,7 @@ function files(notebook: Notebook, toast: Toast): HTMLElement[] {
         if (!(error instanceof NotANotebook)) throw error;
         toast.show(error.message);
       }
-    });
+    }, () => toast.show(`${file.name} could not be read. Nothing was changed.`));
   });
   const save = (): void => {
     const url = URL.createObjectURL(new Blob([write(notebook)], { type: "application/x-ipynb+json" }));
@@ -131,9 +139,23 @@ function files(notebook: Notebook, toast: Toast): HTMLElement[] {
   ];
 }
 
-/** Have the service worker keep the page itself for when there is no network. */
-async function keepPage(): Promise<void> {
-  await navigator.serviceWorker?.register("/sw.js", { updateViaCache: "none" });
+/**
+ * Have the service worker keep the page itself for when there is no network. False: this address is
+ * another program's now, which nobody would see if the worker stayed; so it goes. A network's sign-in
+ * page cannot pass for that: a worker needs https or this machine, where it answers for nobody.
+ */
+async function keepPage(): Promise<boolean> {
+  const workers = navigator.serviceWorker as ServiceWorkerContainer | undefined;
+  const answer = await fetch(WORKER, { cache: "no-store" }).catch(() => null);
+  if (workers === undefined || answer === null) return true;
+  const isScript = answer.headers.get("content-type")?.includes("javascript") === true;
+  if (answer.ok && isScript) {
+    await workers.register(WORKER, { updateViaCache: "none" }).catch(() => undefined); // the next time
+    return true;
+  }
+  if (!answer.ok && ![404, 410].includes(answer.status)) return true; // whose it is cannot be said
+  await (await workers.getRegistration("/"))?.unregister();
+  return false;
 }
 
 start().catch((error: unknown) => {
