@@ -94,6 +94,29 @@ def test_a_script_in_an_output_or_a_text_cell_is_inert(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_text_made_to_be_slow_to_read_stops_nobody(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            notebook_site(tmp_path / "relay") as relay,
+            browser(tmp_path / "ada") as adas,
+            collab.open(":memory:", relay=relay.url, settings=QUICK) as client,
+        ):
+            ada = await notebook(adas, relay.url, "Ada")
+            await ada.shows("Synced")
+            room = await client.room("notebook")
+            await room.wait_synced(20)
+            text: dict[str, Any] = {
+                "id": "text", "cell_type": "markdown", "metadata": pycrdt.Map({}),
+                "source": pycrdt.Text("[" * 900_000 + "\n\nend"),
+            }  # fmt: skip
+            cells_of(room).append(pycrdt.Map(text))
+            async with asyncio.timeout(8):  # half a second, where it was half a minute
+                await expect(ada.page.locator(".prose p")).to_have_count(2)
+            assert not ada.faults
+
+    asyncio.run(main())
+
+
 def test_a_script_in_a_name_is_inert_and_a_long_name_is_cut(tmp_path: Path) -> None:
     async def main() -> None:
         async with (

@@ -5,8 +5,9 @@
 
 import { make } from "./dom.js";
 
+// Others write what is matched: no text may make it look at each letter from each place before it.
 const INLINE =
-  /`([^`]+)`|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*|\[([^\]]+)\]\((https?:\/\/[^\s)]+)\)/g;
+  /`([^`]+)`|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*|\[([^[\]]+)\]\((https?:\/\/[^\s)]{1,2000})\)/g;
 
 /** Elements for a text in Markdown. */
 export function prose(source: string): HTMLElement[] {
