@@ -86,7 +86,7 @@ def test_who_types_in_a_cell_that_somebody_moves_goes_on_in_it(tmp_path: Path) -
 def test_undo_of_a_new_cell_or_a_file_leaves_what_others_wrote_there(tmp_path: Path) -> None:
     async def main() -> None:
         file = tmp_path / "in.ipynb"
-        cells = [
+        cells: list[dict[str, Any]] = [
             {"cell_type": "code", "id": name, "metadata": {}, "outputs": [], "source": name,
              "execution_count": None}
             for name in ("alpha", "beta")
@@ -108,7 +108,8 @@ def test_undo_of_a_new_cell_or_a_file_leaves_what_others_wrote_there(tmp_path: P
             source_of(room, 1).insert(0, "theirs")
             await expect(ada.cells.nth(1)).to_contain_text("theirs")
             await ada.page.keyboard.press("z")
-            assert (await ada.sources())[-1] == "theirs"
+            assert await ada.sources() == ["before", "theirs"]
+            await expect(ada.page.locator(".toast")).to_contain_text("Others wrote")
 
             await open_file(ada, file)
             await until_equal(["alpha", "beta"], lambda: sources_of(room))

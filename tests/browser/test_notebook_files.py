@@ -109,7 +109,18 @@ def test_a_file_that_is_no_notebook_changes_nothing_and_says_why(tmp_path: Path)
                 file.write_text(content)
                 await open_file(ada, file)
                 await expect(ada.page.locator(".toast")).to_contain_text(why)
+            # As of a file that was taken away since it was chosen.
+            await ada.page.evaluate(
+                """() => {
+                    const gone = new DOMException("", "NotFoundError");
+                    File.prototype.text = () => Promise.reject(gone);
+                }"""
+            )
+            await open_file(ada, file)
+            toast = ada.page.locator(".toast")
+            await expect(toast).to_have_text("no.ipynb could not be read. Nothing was changed.")
             assert await ada.sources() == ["kept"]
+            assert not ada.faults
 
     asyncio.run(main())
 

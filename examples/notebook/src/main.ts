@@ -94,7 +94,7 @@ function build(client: Client, room: Room, keeping: Promise<boolean>): void {
     "header",
     { class: "top" },
     make("h1", { text: "Notebook" }),
-    make("div", { class: "files", role: "group", "aria-label": "File" }, ...files(notebook, toast)),
+    make("div", { class: "files", role: "group", "aria-label": "File" }, ...files(notebook, view, toast)),
     peopleView.element,
     chat.opener,
   );
@@ -110,7 +110,7 @@ function build(client: Client, room: Room, keeping: Promise<boolean>): void {
 }
 
 /** Buttons that read and write `.ipynb` files of the user's choice. */
-function files(notebook: Notebook, toast: Toast): HTMLElement[] {
+function files(notebook: Notebook, view: NotebookView, toast: Toast): HTMLElement[] {
   const input = make("input", { type: "file", accept: ".ipynb,application/json", hidden: true });
   input.addEventListener("change", () => {
     const [file] = input.files ?? [];
@@ -119,8 +119,7 @@ function files(notebook: Notebook, toast: Toast): HTMLElement[] {
     void file.text().then((text) => {
       try {
         take(notebook, read(text));
-        const does = (): void => void notebook.undo.undo();
-        toast.show(`${file.name} is here now.`, { label: "Undo", does });
+        toast.show(`${file.name} is here now.`, { label: "Undo", does: () => view.undo() });
       } catch (error) {
         if (!(error instanceof NotANotebook)) throw error;
         toast.show(error.message);

@@ -71,6 +71,7 @@ export class Notebook {
   readonly meta: Y.Map<unknown>;
   readonly state: Y.Map<unknown>;
   readonly undo: Y.UndoManager;
+  private hasKept = false;
 
   constructor(readonly doc: Y.Doc) {
     if (doc.store.clients.size === 0) {
@@ -81,7 +82,11 @@ export class Notebook {
     this.state = doc.getMap("state");
     this.undo = new Y.UndoManager(this.cells, {
       trackedOrigins: new Set<unknown>([PAGE, YSyncConfig]),
-      deleteFilter: (item) => !this.isOthers(item),
+      deleteFilter: (item) => {
+        const isOthers = this.isOthers(item);
+        this.hasKept ||= isOthers;
+        return !isOthers;
+      },
     });
   }
 
@@ -190,6 +195,32 @@ export class Notebook {
         } else twin.set("id", newId());
       }
     }, MEND);
+  }
+
+  /** Take back this page's last step; false if a cell stayed because others wrote into it. */
+  undoStep(): boolean {
+    return this.step("undo");
+  }
+
+  /** Do again what was taken back last; false if a cell stayed because others wrote into it. */
+  redoStep(): boolean {
+    return this.step("redo");
+  }
+
+  /** Yjs itself would go on to the step before one of which nothing is left to do. */
+  private step(act: "undo" | "redo"): boolean {
+    const stack = `${act}Stack` as const;
+    const { undo } = this;
+    this.hasKept = false;
+    for (let isDone = false; !isDone && !this.hasKept; ) {
+      const last = undo[stack].pop();
+      if (last === undefined) break;
+      const rest = undo[stack];
+      undo[stack] = [last];
+      isDone = undo[act]() !== null;
+      undo[stack] = [...rest, ...undo[stack]];
+    }
+    return !this.hasKept;
   }
 
   /** One step that can be undone by itself. */

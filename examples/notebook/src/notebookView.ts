@@ -20,6 +20,7 @@ import type { People } from "./people.js";
 import type { Rescue } from "./rescue.js";
 
 const NEAR = "600px"; // above and below the screen cells have editors already
+const STAYS = "Others wrote into that cell, so it stays.";
 const TWICE_MS = 800; // for "d d"
 
 type AnyEvent = Y.YEvent<Y.AbstractType<unknown>>;
@@ -119,11 +120,11 @@ export class NotebookView {
   }
 
   undo(): void {
-    this.notebook.undo.undo();
+    if (!this.notebook.undoStep()) this.page.toast(STAYS);
   }
 
   redo(): void {
-    this.notebook.undo.redo();
+    if (!this.notebook.redoStep()) this.page.toast(STAYS);
   }
 
   // What changes
