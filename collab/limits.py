@@ -56,6 +56,7 @@ MAX_RETRY_AFTER_MS: Final = 3_600_000  # a slip at the relay must not silence a 
 RETRY_BASE_MS: Final = 500  # the first wait after a refusal that names none; it doubles
 RETRY_CAP_MS: Final = 60_000
 LIVE_TTL_MS: Final = 10_000  # of a message that is to go now or never
+MAX_TIME_MS: Final = 2**53 - 1  # since 1970, of a device; what a JavaScript number holds exactly
 MAX_TTL_MS: Final = 10 * 365 * 24 * 3_600_000  # ten years; what is to wait for ever says so
 REOFFER_MS: Final = 7 * 24 * 3_600_000  # own messages that a relay with another history gets again
 MARK_EVERY_MS: Final = 1_000  # receipts of a room, whatever the pace of its messages

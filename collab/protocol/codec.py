@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgpack
 
@@ -31,6 +31,10 @@ def is_id(value: object) -> bool:
 
 def _is_optional_id(value: object) -> bool:
     return value is None or is_id(value)
+
+
+def _is_time(value: object) -> bool:
+    return is_int(value) and cast("int", value) <= limits.MAX_TIME_MS
 
 
 def _is_bytes(value: object) -> bool:
@@ -136,7 +140,7 @@ _CHECKS: Final[dict[str, Check]] = {
     "user": is_user,
     "read_upto": is_int,
     "delivered_upto": is_int,
-    "sent_at": is_int,
+    "sent_at": _is_time,
     "retry_after_ms": is_int,
     "ttl_ms": _is_optional_int,
     "body": is_body,
