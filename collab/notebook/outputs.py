@@ -90,16 +90,17 @@ class RunOutputs:
     def _add_stream(self, name: str, text: str) -> None:
         if "outputs" in self._said:
             return
+        is_another = self._last_stream != name or self._clear_first
+        if is_another and not self._outputs_left:
+            self._say("outputs", f"this run made more than {limits.MAX_RUN_OUTPUTS} outputs")
+            return
         fitting = _cut(text, self._text_left)
-        if fitting and (self._last_stream == name or self._outputs_left):
+        if fitting:
             self._text_left -= len(fitting.encode())
-            if self._last_stream != name or self._clear_first:
-                self._outputs_left -= 1
+            self._outputs_left -= is_another
             self._put({"output_type": "stream", "name": name, "text": fitting})
         if fitting != text:
             self._say("text", f"this run wrote more than {_size(limits.MAX_RUN_TEXT_BYTES)}")
-        elif not self._outputs_left and self._last_stream != name:
-            self._say("outputs", f"this run made more than {limits.MAX_RUN_OUTPUTS} outputs")
 
     def _display(self, kind: str, content: Mapping[str, Any]) -> None:
         if not self._outputs_left:

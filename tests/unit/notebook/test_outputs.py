@@ -85,6 +85,15 @@ def test_displays_without_end_are_cut_too() -> None:
     assert "made more than 500 outputs" in text_of(found)
 
 
+def test_clearing_with_the_next_output_does_not_get_round_their_number() -> None:
+    most, wait = limits.MAX_RUN_OUTPUTS, ("clear_output", {"wait": True})
+    messages = [message for _ in range(most + 5) for message in (wait, stream("o"))]
+    messages += [display(text_plain="")] * most
+    found = [one for one in left_by(*messages, flush_each=True) if isinstance(one, dict)]
+    assert len(found) == most + 1
+    assert text_of(found).count("made more than 500 outputs") == 1
+
+
 def test_a_picture_is_kept_and_too_many_are_left_out() -> None:
     picture = display(image_png=PNG, text_plain="<\x1b[31mFigure\x1b[0m>")
     assert left_by(picture) == [
