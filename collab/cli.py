@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ import typer
 from rich.console import Console
 
 from collab.errors import CollabError, LocalError
+from collab.terminal import safe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -266,7 +269,7 @@ def doctor(
             well = found.outcome is not Outcome.BAD
             mark = f"{found.outcome.upper():4}  {found.step:10}"
             screen.print(mark, style=looks[found.outcome], end=" ", markup=False)
-            screen.print(found.said, markup=False, soft_wrap=True)
+            screen.print(safe.text(found.said), markup=False, soft_wrap=True)
         return well
 
     raise typer.Exit(0 if asyncio.run(tell()) else 1)
@@ -350,16 +353,17 @@ def export(
 
 def main() -> None:
     """Run the command line; an error of ours ends it with status 1 and one readable line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe's encoding may lack what others write
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="collab")
     except CollabError as error:
-        _errors.print(f"collab: {error}", style="red", markup=False, soft_wrap=True)
+        said = safe.text(str(error))  # there may be a relay's own words in it
+        _errors.print(f"collab: {said}", style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
 def serve_main() -> None:
     """``python -m collab_server``: ``collab serve`` under another name."""
-    import sys
-
     sys.argv.insert(1, "serve")
     main()

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 
 import collab
 from collab import cli
+from collab.doctor import Finding, Outcome
 
 MAIN = [sys.executable, "-c", "from collab.cli import main; main()"]
 
@@ -151,6 +152,30 @@ def test_doctor_says_step_by_step_how_it_is_and_ends_with_a_status(
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].split()[:2] == ["GOOD", "DNS"]
         assert lines[-1].split()[:2] == (["GOOD", "clock"] if status == 0 else ["BAD", "TCP"])
+
+
+EVIL = "\x1b]0;owned\x07\x9b31m"
+
+
+def test_what_a_relay_says_reaches_the_terminal_harmless(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def examined(*_: object, **__: object) -> AsyncIterator[Finding]:
+        yield Finding("WebSocket", Outcome.BAD, EVIL)
+
+    def refused(*_: object, **__: object) -> str:
+        raise collab.Rejected(EVIL, code="no")
+
+    monkeypatch.setattr("collab.doctor.examine", examined)
+    monkeypatch.setattr("collab.notebook.files.export_file", refused)
+    for arguments in (["doctor", "ws://x"], ["notebook", "export", "room", "file"]):
+        monkeypatch.setattr(sys, "argv", ["collab", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 1
+        said = "".join(capsys.readouterr())
+        assert "\\x1b]0;owned\\x07\\x9b31m" in said
+        assert not set(EVIL) & set(said) & set("\x1b\x07\x9b")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle")
