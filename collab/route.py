@@ -79,7 +79,8 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         is_whole = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
+        (parts.hostname or "").encode("idna")  # as who looks it up does; "a..b" is no name
+    except ValueError:  # which UnicodeError is, too
         is_whole = False
     if not url.startswith(("ws://", "wss://")) or not is_whole:
         raise LocalError(

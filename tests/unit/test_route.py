@@ -22,8 +22,10 @@ def test_an_address_becomes_that_of_the_socket_and_that_of_the_probe() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://x", "relay.example", "ws://", "ws://x:notaport", "ws://x:99999", "ws://[::1"]
-)
+    "url",
+    ["http://x", "relay.example", "ws://", "ws://x:notaport", "ws://x:99999", "ws://[::1",
+     "ws://relay..example", f"ws://{'x' * 64}.example"],
+)  # fmt: skip
 def test_an_address_that_is_none_is_refused_in_words(url: str) -> None:
     with pytest.raises(collab.LocalError, match="begins with ws:// or wss://"):
         Route(url)
