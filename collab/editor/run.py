@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from collab.errors import LocalError, Unsupported
 from collab.terminal.badge import leaving
 from collab.terminal.conversation import Conversation
 from collab.terminal.places import default_store, make_folder, token_source
-from collab.terminal.session import logged_as_notices, signals
+from collab.terminal.session import is_at_a_terminal, logged_as_notices, signals
 
 __all__ = ["Edit", "run_edit"]
 
@@ -43,7 +42,7 @@ def run_edit(edit: Edit) -> int:
             "The editor is drawn with Textual, which is not installed. Nothing was opened. Install "
             "it with: pip install 'collab-sync[edit]'"
         ) from error
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not is_at_a_terminal():
         raise LocalError(
             "The editor needs a terminal, and stdin or stdout is none. Nothing was opened. "
             "collab chat works in a pipe."

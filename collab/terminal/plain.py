@@ -1,12 +1,14 @@
 """The chat in plain lines, for pipes and logs: each thing that happens is a line.
 
 Lines of the input are sent or done in their order. When the input ends, what was sent is waited
-for, for a while; the exit status says what became of it.
+for, for a while; the exit status says what became of it. That nobody reads the output, or that its
+disk is full, keeps no line from being sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from collab.terminal import wording
 from collab.terminal.conversation import Conversation
 from collab.terminal.transcript import Row
 
-__all__ = ["ACCEPTED", "FAILED", "WAITING", "Plain"]
+__all__ = ["ACCEPTED", "FAILED", "WAITING", "Plain", "put_line"]
 
 ACCEPTED, FAILED, WAITING = 0, 1, 3  # exit statuses; 2 is a command line that cannot be read
 
@@ -43,6 +45,8 @@ class Plain:
         self._left = asyncio.Event()
         self._said_of_connection = ""
         self._standing: dict[Message, str] = {}
+        self._lines: asyncio.Queue[str | OSError | None] = asyncio.Queue(_LINES_AHEAD)
+        self._is_cut_short = False  # lines of the input were read, and not done
 
     async def run(self, conversation: Conversation) -> int:
         """Read, do, wait; returns the exit status."""
@@ -55,7 +59,9 @@ class Plain:
         if not reading.done():
             reading.cancel()
         await asyncio.wait([reading])
-        if not reading.cancelled():
+        if reading.cancelled():
+            self._is_cut_short = self._count_undone() > 0
+        else:
             reading.result()
         if not self._left.is_set():
             await self._wait(leaving)
@@ -88,7 +94,7 @@ class Plain:
 
     def noticed(self, text: str, kind: str) -> None:
         """See Watcher."""
-        print(f"-- {text}", file=self._errors if kind == "error" else self._out, flush=True)
+        put_line(f"-- {text}", self._errors if kind == "error" else self._out)
 
     def connected(self, status: ConnectionStatus) -> None:
         """See Watcher."""
@@ -111,17 +117,26 @@ class Plain:
     # What is read
 
     async def _read(self) -> None:
-        lines: asyncio.Queue[str | None] = asyncio.Queue(_LINES_AHEAD)
         loop = asyncio.get_running_loop()
 
+        def put(line: str | OSError | None) -> None:
+            asyncio.run_coroutine_threadsafe(self._lines.put(line), loop).result()
+
         def feed() -> None:
-            with suppress(RuntimeError, asyncio.CancelledError, OSError):  # the loop may be gone
-                for line in _lines_of(self._source):
-                    asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
-                asyncio.run_coroutine_threadsafe(lines.put(None), loop).result()
+            with suppress(RuntimeError, asyncio.CancelledError):  # the loop may be gone
+                try:
+                    for line in _lines_of(self._source):
+                        put(line)
+                except OSError as error:
+                    put(error)
+                put(None)
 
         threading.Thread(target=feed, daemon=True).start()  # not every loop can wait for a pipe
-        while (line := await lines.get()) is not None:
+        while (line := await self._lines.get()) is not None:
+            if isinstance(line, OSError):
+                self._conversation.failures += 1
+                self.noticed(f"the input cannot be read any further: {line.strerror}", "error")
+                continue
             # Whole or not at all: a signal must not come between a line and what is said of it.
             doing = asyncio.create_task(self._conversation.do(line))
             try:
@@ -132,6 +147,19 @@ class Plain:
             if left:
                 self._left.set()
                 return
+
+    def _count_undone(self) -> int:
+        """How many lines wait to be done; says so. There may be more in the pipe."""
+        count = 0
+        while not self._lines.empty():
+            count += isinstance(self._lines.get_nowait(), str)
+        if count:
+            self.noticed(
+                f"stopped before all of the input was done: {count:,} or more of its lines were "
+                f"read, and neither sent nor saved",
+                "error",
+            )
+        return count
 
     async def _wait(self, leaving: asyncio.Task[bool]) -> None:
         """Until all that was sent is decided; or, if nothing was, until what is new is here."""
@@ -176,12 +204,21 @@ class Plain:
                 f"-- of {wording.messages(len(sent))}: {accepted:,} accepted, {waiting:,} waiting, "
                 f"{ended:,} not sent"
             )
-        if ended or self._conversation.failures:
+        if ended or self._conversation.failures or self._is_cut_short:
             return FAILED
         return WAITING if waiting else ACCEPTED
 
     def _say(self, line: str) -> None:
-        print(line, file=self._out, flush=True)
+        put_line(line, self._out)
+
+
+def put_line(line: str, out: TextIO) -> None:
+    """Write a line. If that fails, what it was for is done all the same, and no more is written."""
+    try:
+        print(line, file=out, flush=True)
+    except OSError:  # who read it has gone, or the disk of a log is full
+        with suppress(OSError), open(os.devnull, "wb") as nowhere:  # else it fails again at the end
+            os.dup2(nowhere.fileno(), out.fileno())
 
 
 def _is_accepted(message: Message) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from collab.client import open as open_client
 from collab.connection import Token
 from collab.terminal.conversation import Conversation
 from collab.terminal.places import default_store, make_folder, token_source
-from collab.terminal.plain import ACCEPTED, Plain
-from collab.terminal.session import logged_as_notices, signals
+from collab.terminal.plain import ACCEPTED, Plain, put_line
+from collab.terminal.session import is_at_a_terminal, logged_as_notices, signals
 
 __all__ = ["Chat", "run_chat"]
 
@@ -41,7 +42,7 @@ def run_chat(chat: Chat) -> int:
         store = default_store(os.environ, Path.home())
         make_folder(store)
     token = token_source(os.environ, chat.token_file)
-    work = _on_screen if sys.stdin.isatty() and sys.stdout.isatty() else _in_lines
+    work = _on_screen if is_at_a_terminal() else _in_lines
     return asyncio.run(work(chat, store, token))
 
 
@@ -62,7 +63,10 @@ async def _on_screen(chat: Chat, store: Path, token: Token) -> int:
 
 
 async def _in_lines(chat: Chat, store: Path, token: Token) -> int:
-    plain = Plain(sys.stdin.buffer, sys.stdout, sys.stderr, wait_s=chat.wait_s)
+    # Of a stream that was closed before the start there is nothing; its number may be a file's.
+    source = io.BytesIO() if sys.stdin is None else sys.stdin.buffer
+    out, errors = (io.StringIO() if one is None else one for one in (sys.stdout, sys.stderr))
+    plain = Plain(source, out, errors, wait_s=chat.wait_s)
     async with open_client(store, relay=chat.relay, token=token, user=_user(chat)) as client:
         room = await client.room(chat.room)
         conversation = Conversation(client, room, name=chat.name, watcher=plain)
@@ -70,7 +74,7 @@ async def _in_lines(chat: Chat, store: Path, token: Token) -> int:
             await conversation.open(chat.last)
             status = await plain.run(conversation)
         said = conversation.leave()
-    print(f"-- {said}", flush=True)
+    put_line(f"-- {said}", out)
     return status
 
 

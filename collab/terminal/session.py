@@ -11,7 +11,12 @@ from contextlib import contextmanager
 
 from collab.terminal.conversation import Conversation
 
-__all__ = ["logged_as_notices", "signals"]
+__all__ = ["is_at_a_terminal", "logged_as_notices", "signals"]
+
+
+def is_at_a_terminal() -> bool:
+    """Whether keys come from one, and what is shown goes to one. A closed stream is None."""
+    return all(one is not None and one.isatty() for one in (sys.stdin, sys.stdout))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -233,6 +234,44 @@ def test_a_line_that_cannot_be_done_is_named_and_those_behind_it_are_sent(
     assert said in errors
     assert "after" in out
     assert history(store) == [("after", "queued")]
+
+
+@pytest.mark.parametrize("out", ["/dev/full", "a reader that has gone", "closed"])
+def test_what_is_piped_in_is_sent_though_nothing_can_be_said_of_it(
+    tmp_path: Path, out: str
+) -> None:
+    """A log on a full disk, ``| head``, or a service without a stdout."""
+    store = tmp_path / "store.db"
+    command = [*COMMAND, "chat", "room", "--store", str(store)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    if out == "closed":
+        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    with open(out if out == "/dev/full" else writer, "wb", closefd=out == "/dev/full") as written:
+        done = subprocess.run(
+            command, check=False, input=b"one\ntwo\n", stdout=written, stderr=subprocess.PIPE,
+            timeout=100,
+        )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, b"")
+    assert history(store) == [("one", "queued"), ("two", "queued")]
+
+
+def test_an_input_that_is_closed_is_an_empty_one(tmp_path: Path) -> None:
+    command = [*COMMAND, "chat", "room", "--store", str(tmp_path / "store.db")]
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+    done = subprocess.run(closed, check=False, capture_output=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_the_encoding_of_a_pipe_has_not_is_written_so_that_it_has(tmp_path: Path) -> None:
+    store = str(tmp_path / "store.db")
+    done = subprocess.run(
+        [*COMMAND, "chat", "room", "--store", store], check=False, input="é 🎉\n".encode(),
+        capture_output=True, timeout=100, env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (3, b"")
+    assert b"you: \xe9 \\U0001f389  [#1 queued]" in done.stdout
 
 
 def test_commands_work_in_a_pipe(tmp_path: Path) -> None:
