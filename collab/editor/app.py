@@ -2,7 +2,8 @@
 
 1. What happens in the room is shown in a turn of the app's own, once for all that came before it.
 2. That something is saved is never on the screen together with an edit that is not.
-3. It is left when everything is saved, or when somebody says that they give up what is not.
+3. It is left when everything is saved, or when somebody says that they give up what is not. Who
+   leaves while the chat gives a line back stays, unless nobody is there to see it.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class EditorApp(App[None]):
         self._is_stale = False  # something has happened that is not shown yet
         self._has_said = True  # something of the chat has changed
         self._wants_to_leave = self._is_leaving = False
+        self._given_back = 0  # lines of the chat that were not taken
         self._told: object = None
         paint = Paint(is_colourless=is_colourless)
         self.area: Final = SharedArea(
@@ -236,11 +238,15 @@ class EditorApp(App[None]):
         """Leave once everything is saved."""
         if not self._is_leaving:
             self._is_leaving = True
-            self.run_worker(self._leave())
+            self.run_worker(self._leave(self._given_back))
 
-    async def _leave(self) -> None:
+    async def _leave(self, given_back: int) -> None:
         await self._keys_done()
         await self._lines.done()
+        if self._given_back != given_back and (self.is_headless or is_terminal_there()):
+            self._is_leaving = False
+            self.call_later(self._to, self.chat.field)
+            return
         saved = asyncio.create_task(self._room.wait_saved())
         await asyncio.wait([saved], timeout=_PATIENCE_S)
         if saved.done() or await self.push_screen_wait(LeaveScreen(self._room, saved)):
@@ -283,4 +289,5 @@ class EditorApp(App[None]):
 
     def gave_back(self, line: str) -> None:
         """See Watcher."""
+        self._given_back += 1
         self.call_later(self.chat.give_back, line)

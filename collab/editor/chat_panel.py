@@ -118,6 +118,7 @@ class ChatPanel(Vertical):
 
     def __init__(self, conversation: Conversation, take: Callable[[str], bool]) -> None:
         super().__init__(id="chat")
+        self._conversation = conversation
         self.log_view: Final = _Log(conversation)
         self.field: Final = ChatField(self._said(take), self._paged)
 
@@ -139,6 +140,8 @@ class ChatPanel(Vertical):
         """A line was not taken after all; nothing that was typed since is overwritten."""
         if not self.field.text:
             self.field.insert(line)
+        else:
+            self._conversation.show_not_taken(line)
 
     def _said(self, take: Callable[[str], bool]) -> Callable[[str], bool]:
         def said(line: str) -> bool:

@@ -79,11 +79,14 @@ class Conversation:
         self.transcript.mark_unread(chat.unread)
         self._mark_stands = self.transcript.first_unread is not None
 
-    def leave(self) -> str:
-        """Watch no more; what is said on leaving. The room is still to be closed."""
+    def leave(self, not_taken: int = 0) -> str:
+        """Watch no more; what is said on leaving. The room is still to be closed.
+
+        ``not_taken`` counts lines that came back when nobody could see them any more.
+        """
         self._watching.close()
         stalled = sum(m.is_mine and m.state is _S.STALLED for m in self.transcript.messages)
-        return wording.leaving(self._room.status.pending_messages, stalled)
+        return wording.leaving(self._room.status.pending_messages, stalled, not_taken)
 
     # How it stands
 
@@ -156,6 +159,10 @@ class Conversation:
         """Say something that is no message."""
         self.transcript.notice(text, kind)
         self._watcher.noticed(text, kind)
+
+    def show_not_taken(self, line: str) -> None:
+        """A line came back and the field has another one by now: then it is to be read here."""
+        self.notice(f"the line that was not taken: {safe.text(line)}", "error")
 
     def warned(self, text: str) -> None:
         """Something of the program itself was logged; from any thread."""

@@ -12,9 +12,10 @@ from typing import Final
 
 from collab.client import open as open_client
 from collab.connection import Token
+from collab.terminal import safe
 from collab.terminal.conversation import Conversation
 from collab.terminal.places import default_store, make_folder, token_source
-from collab.terminal.plain import ACCEPTED, Plain, put_line
+from collab.terminal.plain import ACCEPTED, FAILED, Plain, put_line
 from collab.terminal.session import is_at_a_terminal, logged_as_notices, signals
 
 __all__ = ["Chat", "run_chat"]
@@ -57,9 +58,10 @@ async def _on_screen(chat: Chat, store: Path, token: Token) -> int:
         with logged_as_notices(conversation), signals(screen.leave, "SIGTERM", "SIGHUP"):
             await conversation.open(chat.last)
             await screen.run(conversation)
-        said = conversation.leave()
-    print(said)
-    return ACCEPTED
+        said = conversation.leave(len(screen.not_taken))
+    for line in (said, *map(safe.text, screen.not_taken)):
+        put_line(line, sys.stdout)
+    return FAILED if screen.not_taken else ACCEPTED
 
 
 async def _in_lines(chat: Chat, store: Path, token: Token) -> int:

@@ -61,6 +61,7 @@ class Screen:
         self._conversation: Conversation
         self._lines = TypedLines(self._do)
         self._left = False
+        self.not_taken: Final[list[str]] = []  # lines that came back when it was left already
         self._transcript = _TranscriptControl()
         self._field = TextArea(
             prompt="> ",
@@ -126,9 +127,13 @@ class Screen:
 
     def gave_back(self, line: str) -> None:
         """See Watcher."""
-        if not self._field.text:
+        if self._left:
+            self.not_taken.append(line)
+        elif not self._field.text:
             self._field.text = line
             self._field.buffer.cursor_position = len(line)
+        else:
+            self._conversation.show_not_taken(line)
 
     # What is typed
 

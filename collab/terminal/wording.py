@@ -120,8 +120,8 @@ def messages(count: int) -> str:
     return "1 message" if count == 1 else f"{count:,} messages"
 
 
-def leaving(count: int, stalled: int) -> str:
-    """What is said on leaving."""
+def leaving(count: int, stalled: int, not_taken: int = 0) -> str:
+    """What is said on leaving. ``not_taken`` lines are shown behind it."""
     parts = []
     if count:
         verb = "waits" if count == 1 else "wait"
@@ -130,4 +130,7 @@ def leaving(count: int, stalled: int) -> str:
         )
     if stalled:
         parts.append(f"{stalled:,} given up and kept; /retry sends them again")
+    if not_taken:
+        lines = "1 line was" if not_taken == 1 else f"{not_taken:,} lines were"
+        parts.append(f"{lines} not taken, neither sent nor saved")
     return "; ".join(parts) or "everything was sent"

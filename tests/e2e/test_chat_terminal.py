@@ -178,6 +178,27 @@ def test_nothing_that_others_wrote_reaches_the_terminal_raw(tmp_path: Path) -> N
     assert "\x1b" not in out
 
 
+def test_a_line_that_is_not_taken_as_somebody_leaves_is_said_and_shown(tmp_path: Path) -> None:
+    with terminal(["chat", "room", "--store", str(tmp_path / "store.db")], {}) as screen:
+        screen.shows(PROMPT)
+        screen.type("/nonsense a thought\r\x03")
+        status, _ = screen.ends()
+        left = screen.raw.decode()
+    assert status == 1
+    assert "1 line was not taken, neither sent nor saved" in left
+    assert "\r\n/nonsense a thought\r\n" in left
+    assert "everything was sent" not in left
+
+
+def test_a_line_that_comes_back_behind_another_is_still_to_be_read(tmp_path: Path) -> None:
+    with terminal(["chat", "room", "--store", str(tmp_path / "store.db")], {}) as screen:
+        screen.shows(PROMPT)
+        screen.type("/one\r/two\rmore")  # in one go: the field has "more" when they come back
+        screen.shows("> more", "not taken: /one", "not taken: /two")
+        screen.type("\x03")
+        screen.ends()
+
+
 # In pipes
 
 

@@ -314,6 +314,41 @@ def test_a_line_that_the_chat_does_not_take_is_given_back(tmp_path: Path) -> Non
     run(main())
 
 
+def test_a_line_that_comes_back_holds_up_who_leaves_and_is_shown_behind_another(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with editing(tmp_path / "a.db") as one:
+            refuses = True
+            send = one.room.chat.send
+
+            async def full(*given: Any, **named: Any) -> collab.Message:
+                if not refuses:
+                    return await send(*given, **named)
+                await goes_on.wait()
+                raise DiskFull("The disk is full.")
+
+            goes_on = asyncio.Event()
+            one.room.chat.send = full  # type: ignore[method-assign]
+            await one.press("ctrl+t")
+            await one.types("first\nsecond\nthird")
+            goes_on.set()
+            await one.shows("not taken: first", "not taken: second")
+            assert one.app.chat.field.text == "third"
+            goes_on.clear()
+            await one.press("enter", "ctrl+q")
+            goes_on.set()
+            await until(lambda: one.app.chat.field.text == "third")
+            assert one.app.is_running
+            refuses = False
+            await one.press("enter", "ctrl+q")
+            await until(lambda: not one.app.is_running)
+        async with editing(tmp_path / "a.db") as one:
+            await one.shows("you  third")
+
+    run(main())
+
+
 def test_nothing_that_others_wrote_is_drawn_raw(tmp_path: Path) -> None:
     async def main() -> None:
         async with (
