@@ -101,7 +101,7 @@ class KernelProcess:
         replied, quiet, idle = False, 0, False
         while not (replied and (idle or quiet >= _QUIET_AFTER_REPLY)):
             if not replied and (reply := await self._reply(number)) is not None:
-                replied = True
+                replied, quiet = True, 0  # the code may have been quiet for long, its outputs come
                 count = reply.get("execution_count")
             message = None
             if not idle:

@@ -26,6 +26,7 @@ from collab.notebook.ipython import KernelDied, KernelProcess
 from collab.notebook.outputs import Clear, RunOutputs
 from collab.notebook.requests import ROLE, Request, asked, is_kernel, leads
 from collab.room import Room
+from collab.to_the_end import to_the_end
 
 __all__ = ["KernelServer"]
 
@@ -71,7 +72,7 @@ class KernelServer:
         self._aside: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """Until cancelled, or no kernel starts."""
+        """Until cancelled, or no kernel starts. No second cancellation leaves the process behind."""
         self._show()
         with contextlib.suppress(TimeoutError, OfflineError):
             await self._room.wait_synced(_LEVEL_S)
@@ -88,9 +89,12 @@ class KernelServer:
             for subscription in subscriptions:
                 subscription.close()
             sweeping.cancel()
-            await asyncio.wait([sweeping, *self._aside])
-            await self._process.stop()
-            self._leave()
+            await to_the_end(self._end(sweeping))
+
+    async def _end(self, sweeping: asyncio.Task[None]) -> None:
+        await asyncio.wait([sweeping, *self._aside])
+        await self._process.stop()
+        self._leave()
 
     async def _turn(self) -> None:
         self._look()
@@ -99,7 +103,8 @@ class KernelServer:
         else:
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):  # wait_for of Python 3.11 loses a cancellation
+                    await self._wake.wait()
         if self._restart or not await self._process.is_alive():
             if self._aside:
                 await asyncio.wait(set(self._aside))

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import pytest
@@ -109,6 +110,92 @@ def test_a_kernel_that_does_not_come_is_tried_three_times(fails: int, starts: in
                 with pytest.raises(collab.LocalError, match="did not come"):
                     await serving
                 return
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await soon(serving)
+
+    run(main())
+
+
+class Slow:
+    """Speaks to a kernel whose code is quiet for long, and whose outputs come after the reply."""
+
+    def __init__(self) -> None:
+        self.waits = 0
+
+    def execute(self, source: str, **_: Any) -> str:
+        return source
+
+    async def get_shell_msg(self, **_: Any) -> dict[str, Any]:
+        if self.waits < 20:
+            raise Empty
+        return {"parent_header": {"msg_id": "code"}, "content": {"execution_count": 7}}
+
+    async def get_iopub_msg(self, **_: Any) -> dict[str, Any]:
+        self.waits += 1
+        if self.waits < 25:
+            raise Empty
+        kind, content = ("stream", {"text": "late"})
+        if self.waits > 25:
+            kind, content = "status", {"execution_state": "idle"}
+        return {
+            "parent_header": {"msg_id": "code"}, "header": {"msg_type": kind}, "content": content
+        }  # fmt: skip
+
+
+class Spoken(KernelProcess):
+    """A kernel that is alive and spoken to by ``Slow``."""
+
+    async def is_alive(self) -> bool:
+        return True
+
+
+def test_outputs_that_come_after_the_reply_are_waited_for_after_quiet_code_too() -> None:
+    process, taken = Spoken(), list[Any]()
+    process._client = Slow()
+    assert run(process.run("code", lambda kind, content: taken.append((kind, content)))) == 7
+    assert taken == [("stream", {"text": "late"})]
+
+
+def test_a_second_cancellation_does_not_leave_the_process_behind() -> None:
+    async def main() -> None:
+        async with collab.open(":memory:") as client:
+            room = (await open_notebook(client, "nb")).room
+            stopping, may_stop, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+            class Stubborn(Scripted):
+                async def stop(self) -> None:
+                    stopping.set()
+                    await may_stop.wait()
+                    stopped.set()
+
+            process = Stubborn(room)
+            serving = asyncio.create_task(KernelServer(room, "Kernel", process).serve())
+            await until(lambda: process.starts)
+            serving.cancel()
+            await soon(stopping.wait())
+            serving.cancel()
+            await asyncio.sleep(0)
+            may_stop.set()
+            with pytest.raises(asyncio.CancelledError):
+                await soon(serving)
+            assert stopped.is_set()
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_it_ends_also_if_somebody_asks_for_something_in_that_moment(turns: int) -> None:
+    async def main() -> None:
+        async with collab.open(":memory:") as client:
+            room = (await open_notebook(client, "nb")).room
+            process, ready = Scripted(room), list[int]()
+            server = KernelServer(room, "Kernel", process, ready.append)
+            serving = asyncio.create_task(server.serve())
+            await until(lambda: ready and server._wake._waiters)
+            server._wake.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
             serving.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await soon(serving)
