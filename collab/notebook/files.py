@@ -65,8 +65,7 @@ def export_file(
     _check_place(relay, store)
     if store is not None and not store.exists():
         raise LocalError(f"There is no store {store}. Nothing was written.")
-    if file.exists() and not force:
-        raise LocalError(f"{file} is there already. It was left as it is; --force replaces it.")
+    _check_free(file, force=force)
 
     async def work() -> tuple[int, bytes]:
         async with open_client(store or ":memory:", relay=relay) as client:
@@ -87,22 +86,30 @@ def export_file(
             return len(notebook.cells), write_ipynb(notebook)
 
     count, data = asyncio.run(work())
-    _write(file, data)
+    _write(file, data, force=force)
     return f"{file}: {count} cells of the room {room!r}"
 
 
-def _write(file: Path, data: bytes) -> None:
-    """The whole file or none: whoever is killed leaves the old one."""
+def _check_free(file: Path, *, force: bool) -> None:
+    if file.exists() and not force:
+        raise LocalError(f"{file} is there already. It was left as it is; --force replaces it.")
+
+
+def _write(file: Path, data: bytes, *, force: bool) -> None:
+    """The whole file or none: whoever is killed leaves the old one.
+
+    It may be read and written by whom the old one was, and a link leads on to it.
+    """
     try:
+        file = file.resolve() if file.is_symlink() else file
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         try:
             with os.fdopen(handle, "wb") as out:
                 out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(name).chmod(0o666 & ~umask)
+            Path(name).chmod(_mode_of(file))
+            _check_free(file, force=force)  # again: the relay may have taken its time
             Path(name).replace(file)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -111,6 +118,16 @@ def _write(file: Path, data: bytes) -> None:
         raise LocalError(
             f"{file} cannot be written: {error.strerror}. What was there is as it was."
         ) from error
+
+
+def _mode_of(file: Path) -> int:
+    """What an old file has; else what a new one gets."""
+    try:
+        return file.stat().st_mode & 0o777
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask
 
 
 def _check_place(relay: str | None, store: Path | None) -> None:

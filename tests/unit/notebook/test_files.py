@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 import collab
 from collab import limits
+from collab.notebook.document import Notebook
 from collab.notebook.files import export_file, import_file
+from collab.notebook.interchange import write_ipynb
 from tests.unit.notebook.documents import REAL, from_file
 
 
@@ -41,6 +44,36 @@ def test_a_file_that_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert out.read_text() == "mine"
     export_file("nb", out, relay=None, store=store, force=True)
     assert json.loads(out.read_text())["nbformat"] == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights, and few links")
+def test_a_replaced_file_keeps_its_rights_and_its_place(tmp_path: Path) -> None:
+    store, out, link = tmp_path / "a.db", tmp_path / "out.ipynb", tmp_path / "link.ipynb"
+    import_file(written(tmp_path / "in.ipynb"), "nb", relay=None, store=store)
+    out.write_text("mine")
+    out.chmod(0o600)
+    link.symlink_to(out)
+    export_file("nb", link, relay=None, store=store, force=True)
+    assert link.is_symlink()
+    assert from_file(out.read_bytes()) == REAL
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_came_while_the_room_was_asked_for_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, out = tmp_path / "a.db", tmp_path / "out.ipynb"
+    import_file(written(tmp_path / "in.ipynb"), "nb", relay=None, store=store)
+
+    def meanwhile(notebook: Notebook) -> bytes:
+        out.write_text("mine")
+        return write_ipynb(notebook)
+
+    monkeypatch.setattr("collab.notebook.files.write_ipynb", meanwhile)
+    with pytest.raises(collab.LocalError, match="--force"):
+        export_file("nb", out, relay=None, store=store, force=False)
+    assert out.read_text() == "mine"
+    assert sorted(path.suffix for path in tmp_path.iterdir()).count(".ipynb") == 2
 
 
 def test_what_cannot_be_done_is_said_and_leaves_nothing(tmp_path: Path) -> None:
