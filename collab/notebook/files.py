@@ -41,16 +41,32 @@ def import_file(file: Path, room: str, *, relay: str | None, store: Path | None)
         async with open_client(store or ":memory:", relay=relay) as client:
             try:
                 notebook = await import_notebook(client, room, data, ask_relay_s=_RELAY_S)
-                if relay is not None:
-                    await notebook.room.wait_synced(_RELAY_S)
             except TimeoutError as error:
                 raise OfflineError(
                     f"{error} Start the relay, and try again; or read the file into a store file "
                     f"alone, without --relay."
                 ) from error
+            if relay is not None:
+                try:
+                    await notebook.room.wait_synced(_RELAY_S)
+                except TimeoutError as error:
+                    raise OfflineError(_what_is_left(room, store)) from error
             return len(notebook.cells)
 
     return f"{file}: {asyncio.run(work())} cells are in the room {room!r}"
+
+
+def _what_is_left(room: str, store: Path | None) -> str:
+    late = f"The relay has not confirmed the notebook within {_RELAY_S:g} s."
+    if store is None:
+        return (
+            f"{late} Nothing is kept here, without --store, and whether the relay has it is not "
+            f"known: look into the room {room!r} before you try again."
+        )
+    return (
+        f"{late} It is saved in {store}, and goes up the next time that a program opens the room "
+        f"{room!r} there with this relay. Do not read it in again."
+    )
 
 
 def export_file(

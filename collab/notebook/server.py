@@ -72,7 +72,7 @@ class KernelServer:
         self._aside: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """Until cancelled, or no kernel starts. No second cancellation leaves the process behind."""
+        """Until cancelled, or no kernel starts. The process is ended, however often it is cancelled."""
         self._show()
         with contextlib.suppress(TimeoutError, OfflineError):
             await self._room.wait_synced(_LEVEL_S)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pycrdt
+import pytest
 from jupyter_ydoc import YNotebook
 
 import collab
 from collab.notebook.document import Notebook
+from collab.notebook.files import export_file, import_file
 from collab.notebook.interchange import import_notebook, to_ipynb
-from tests.e2e.support import QUICK, ROOT, run, running, soon, until
+from tests.e2e.support import QUICK, ROOT, relay_process, run, running, soon, until
 from tests.unit.notebook.documents import REAL, from_file
 
 
@@ -121,5 +124,30 @@ def test_a_file_is_not_mixed_with_what_only_the_relay_has(tmp_path: Path) -> Non
                 room = await client.room("nb")
                 assert str(room.text("body")) == "notes"
                 assert Notebook(room).is_empty
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_import_that_the_relay_does_not_commit_in_time_says_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    monkeypatch.setattr("collab.notebook.files._RELAY_S", 2.0)
+    source, out, stall = (tmp_path / name for name in ("in.ipynb", "out.ipynb", "stall"))
+    source.write_text(json.dumps(REAL))
+    store = tmp_path / "a.db" if is_kept else None
+    said = f"It is saved in {store}" if is_kept else "Nothing is kept here"
+
+    async def main() -> None:
+        async with relay_process(tmp_path / "relay", stall=stall) as (_, url):
+            async with collab.open(":memory:", relay=url, settings=QUICK) as client:
+                await (await client.room("nb")).wait_synced(20)  # to make it is a commit, too
+            stall.touch()
+            with pytest.raises(collab.OfflineError, match=re.escape(said)):
+                await asyncio.to_thread(import_file, source, "nb", relay=url, store=store)
+            stall.unlink()
+        if is_kept:
+            await asyncio.to_thread(export_file, "nb", out, relay=None, store=store, force=False)
+            assert from_file(out.read_bytes()) == REAL
 
     run(main())
