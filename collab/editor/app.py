@@ -29,7 +29,7 @@ from collab.editor.bars import StandingBar, TopBar
 from collab.editor.carets import Paint
 from collab.editor.chat_panel import ChatPanel
 from collab.editor.driver import chosen_driver, is_terminal_there
-from collab.editor.leaving import LeaveScreen
+from collab.editor.leaving import LeaveScreen, is_saved
 from collab.errors import CollabError
 from collab.message import Message
 from collab.room import Room
@@ -249,7 +249,7 @@ class EditorApp(App[None]):
             return
         saved = asyncio.create_task(self._room.wait_saved())
         await asyncio.wait([saved], timeout=_PATIENCE_S)
-        if saved.done() or await self.push_screen_wait(LeaveScreen(self._room, saved)):
+        if is_saved(saved) or await self.push_screen_wait(LeaveScreen(self._room, saved)):
             self.exit()
         saved.cancel()
         self._is_leaving = False

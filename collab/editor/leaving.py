@@ -15,7 +15,12 @@ from textual.widgets import Static
 from collab.room import Room
 from collab.terminal import safe
 
-__all__ = ["LeaveScreen"]
+__all__ = ["LeaveScreen", "is_saved"]
+
+
+def is_saved(saved: asyncio.Task[None]) -> bool:
+    """Whether the wait for the disk came out well. A fault of the room ends it too."""
+    return saved.done() and saved.exception() is None
 
 
 class LeaveScreen(ModalScreen[bool]):
@@ -46,14 +51,17 @@ class LeaveScreen(ModalScreen[bool]):
         self._look()
 
     def _look(self) -> None:
-        if self._saved.done():
+        if is_saved(self._saved):
             self.dismiss(result=True)
             return
-        error = self._room.status.error
+        error = self._saved.exception() if self._saved.done() else self._room.status.error
         why = safe.one_line(str(error)) if error is not None else "The disk is slow."
+        hope = "This goes away by itself once it is."
+        if self._saved.done():
+            hope = "It is not tried again: copy what must not be lost."
         self._question.update(
             Text(
-                f"Not everything is saved. {why}\n\nThis goes away by itself once it is.\n\n"
+                f"Not everything is saved. {why}\n\n{hope}\n\n"
                 f"Escape: back to the text\nCtrl+X: leave, and lose what is not saved"
             )
         )

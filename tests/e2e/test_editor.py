@@ -208,6 +208,28 @@ def test_what_is_not_saved_is_given_up_only_at_a_word(
         run(main())
 
 
+def test_a_fault_by_which_nothing_is_saved_any_more_is_no_leave_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails() -> None:
+        raise collab.LocalError("A fault of collab itself.")
+
+    async def main() -> None:
+        async with editing(tmp_path / "a.db") as one:
+            monkeypatch.setattr(one.room, "wait_saved", fails)
+            await one.types("text")
+            await one.press("ctrl+q")
+            await one.shows("Not everything is saved. A fault of collab", "It is not tried again")
+            await one.press("escape")
+            await one.hides("Not everything is saved")
+            await one.press("ctrl+q")
+            await one.shows("leave, and lose what is not saved")
+            await one.press("ctrl+x")
+            await until(lambda: not one.app.is_running)
+
+    run(main())
+
+
 def test_who_may_only_read_cannot_write_and_is_told(tmp_path: Path) -> None:
     house = House()
     house.rights["eve", "plan"] = Access.READ
