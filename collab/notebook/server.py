@@ -72,7 +72,7 @@ class KernelServer:
         self._aside: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
-        """Until cancelled, or no kernel starts. The process is ended, however often it is cancelled."""
+        """Until cancelled, however often, and then the process is ended; or no kernel starts."""
         self._show()
         with contextlib.suppress(TimeoutError, OfflineError):
             await self._room.wait_synced(_LEVEL_S)
