@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from collab.errors import CollabError, LocalError
+from collab.errors import CollabError, LocalError, OfflineError
 from collab.terminal import safe
 
 app = typer.Typer(
@@ -304,7 +304,7 @@ def kernel(
     from collab.notebook.kernel import KernelProgram, run_kernel
 
     program = KernelProgram(room, relay, store or ":memory:", name, kernel_, folder)
-    asyncio.run(
+    left = asyncio.run(
         run_kernel(
             program,
             on_opened=lambda: typer.echo(
@@ -314,6 +314,12 @@ def kernel(
             on_ready=lambda pid: typer.echo(f"kernel: ready, process {pid}"),
         )
     )
+    if left:
+        changes = "1 change" if left == 1 else f"{left:,} changes"
+        kept = "Without --store that is lost."
+        if store is not None:
+            kept = f"That is saved in {store}, and goes up the next time."
+        raise OfflineError(f"The relay has not confirmed {changes} of the notebook. {kept}")
 
 
 notebooks = typer.Typer(no_args_is_help=True, help="Notebooks as .ipynb files.")

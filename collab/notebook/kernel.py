@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from collab.client import open as open_client
 from collab.errors import CollabError, LocalError
-from collab.notebook.document import FRESH
+from collab.notebook.document import FRESH, Notebook
 from collab.notebook.ipython import KernelProcess
 from collab.notebook.server import KernelServer
 from collab.room import Room
@@ -71,10 +71,12 @@ async def run_kernel(
     *,
     on_opened: Callable[[], object] = lambda: None,
     on_ready: Callable[[int], object] | None = None,
-) -> None:
+) -> int:
     """Open a client and serve one room until SIGTERM, Ctrl-C or a cancellation.
 
-    Raises :class:`LocalError` for a relay that is not on this machine; nothing was opened then.
+    Returns how many changes of the notebook the relay has not confirmed by then, not counting what
+    every notebook begins with: they are in the store, or lost if that is memory. Raises
+    :class:`LocalError` for a relay that is not on this machine; nothing was opened then.
     """
     _check_loopback(program.relay)
     client = open_client(program.store, relay=program.relay, user={"name": program.name})
@@ -94,11 +96,12 @@ async def run_kernel(
             await serving
         with contextlib.suppress(CollabError, TimeoutError):
             await room.wait_synced(_LEAVE_S)
+        return 0 if Notebook(room).is_fresh else room.status.pending_updates
 
 
 def _check_loopback(relay: str) -> None:
-    host = urlsplit(relay).hostname or ""
     with contextlib.suppress(ValueError):
+        host = urlsplit(relay).hostname or ""
         if host == "localhost" or ipaddress.ip_address(host).is_loopback:
             return
     raise LocalError(

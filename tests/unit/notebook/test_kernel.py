@@ -13,9 +13,11 @@ import pytest
 
 import collab
 import collab.testing
+from collab import cli
 from collab.notebook.document import Notebook, open_notebook
 from collab.notebook.ipython import KernelProcess, Take
 from collab.notebook.kernel import KernelProgram, run_kernel
+from collab.notebook.outputs import note
 from collab.notebook.server import KernelServer
 from tests.e2e.support import QUICK, run, soon, until
 
@@ -204,9 +206,40 @@ def test_it_ends_also_if_somebody_asks_for_something_in_that_moment(turns: int) 
 
 
 @pytest.mark.parametrize(
+    ("writes", "store", "said"),
+    [(0, None, ""), (1, None, "that is lost"), (1, "a.db", "That is saved in ")],
+)
+def test_what_did_not_reach_the_relay_is_said_at_the_end(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    writes: int,
+    store: str | None,
+    said: str,
+) -> None:
+    async def serve(room: collab.Room, **_: object) -> None:
+        for _ in range(writes):
+            Notebook(room).append_output("first", note("what the code wrote"))
+        await room.wait_saved()
+
+    monkeypatch.setattr("collab.notebook.kernel.serve_kernel", serve)
+    monkeypatch.setattr("collab.notebook.kernel._LEAVE_S", 0.1)
+    arguments = ["collab", "kernel", "nb", "--relay", "ws://127.0.0.1:9"]
+    if store:
+        arguments += ["--store", str(tmp_path / store)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == (1 if said else 0)
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert bool(errors) == bool(said)
+
+
+@pytest.mark.parametrize(
     "relay",
     ["ws://192.0.2.1:8765", "wss://relay.example", "ws://0.0.0.0:1", "ws://127.0.0.1.example:1",
-     "ws://localhost.example", "ws://", "ws://[2001:db8::1]:1"],
+     "ws://localhost.example", "ws://", "ws://[2001:db8::1]:1", "ws://[::1"],
 )  # fmt: skip
 def test_a_relay_that_is_not_on_this_machine_is_refused(tmp_path: Path, relay: str) -> None:
     store = tmp_path / "kernel.db"
