@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 __all__ = ["TypedLines"]
+
+logger = logging.getLogger(__name__)
 
 _WAITING: Final = 100  # typed and not done yet: a slow disk
 
@@ -49,6 +52,8 @@ class TypedLines:
                     self.aside(self._do(line))
                 else:
                     await self._do(line)
+            except Exception:  # a task's root: a fault holds up neither other lines nor leaving
+                logger.exception("a fault of collab; what was typed is not done: %s", line)
             finally:
                 self._lines.task_done()
 
