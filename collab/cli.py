@@ -297,7 +297,8 @@ def kernel(
     """Run the cells of a notebook's room, for whoever asks there. It runs code as this user.
 
     Needs `pip install 'collab-sync[notebook]'`, and takes a relay on this machine alone. Ends with
-    Ctrl-C; it may be killed and started again at any time, and marks the cell that ran then.
+    Ctrl-C; it may be killed and started again at any time, and marks the cell that ran then. Exit
+    status 1: a fault, or the relay has not confirmed all that was shown.
     """
     import asyncio
 
