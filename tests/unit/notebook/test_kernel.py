@@ -218,7 +218,7 @@ def test_what_did_not_reach_the_relay_is_said_at_the_end(
     said: str,
 ) -> None:
     async def serve(room: collab.Room, **_: object) -> None:
-        for _ in range(writes):
+        for _number in range(writes):
             Notebook(room).append_output("first", note("what the code wrote"))
         await room.wait_saved()
 
