@@ -69,6 +69,13 @@ class Editor:
             raise AssertionError(f"{wanted} did not come:\n{self.glass}") from None
         return self.glass
 
+    async def is_high(self, lines: int) -> None:
+        """Return once the screen has so many lines: it is laid out anew in a turn of its own."""
+        try:
+            await until(lambda: len(self.glass.split("\n")) == lines)
+        except AssertionError:
+            raise AssertionError(f"it has not {lines} lines:\n{self.glass}") from None
+
     async def hides(self, unwanted: str) -> None:
         """Return once this is not on the screen."""
         try:
