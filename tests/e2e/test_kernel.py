@@ -98,6 +98,8 @@ def test_an_interrupt_ends_the_cell_and_a_restart_the_process(tmp_path: Path) ->
             [still] = await ada.run(asks)
             assert still.outputs[0]["data"]["text/plain"] == "1"  # the same process
 
+            # Another cell: this one has its outputs of before until it runs again.
+            endless = ada.write("import time\nprint('begun')\nwhile True: time.sleep(0.01)")
             requests = ada.ask(endless)
             await ada.took(*requests)
             await ada.shows(endless, "begun")
