@@ -147,10 +147,15 @@ class LocalRoom:
 
     async def tidy(self) -> None:
         """Leave a file that opens fast: compact earlier than one would while people type."""
+        while self._compacting and not self.closed and not self._is_busy:
+            await self.change()  # that one does not have what came since
         worth_it = self._tail_bytes > self._snapshot_bytes // 4
-        busy = self.replica.in_transaction or self._device.saver.error is not None
-        if worth_it and not busy:
+        if worth_it and not self._is_busy:
             await self._compact()
+
+    @property
+    def _is_busy(self) -> bool:
+        return self.replica.in_transaction or self._device.saver.error is not None
 
     async def _compact(self) -> None:
         """Put a snapshot in the place of the rows that it contains."""
@@ -180,6 +185,7 @@ class LocalRoom:
             self._tail_bytes = 0  # do not try again at every commit
         finally:
             self._compacting = False
+            self.changed()
 
     # Waiting and ending
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 import collab
+from collab import limits
 from tests.e2e.support import QUICK, Disk, reads, run, running, soon, until
 
 
@@ -252,3 +255,29 @@ def test_a_program_that_ends_while_its_client_closes_ends(tmp_path: Path) -> Non
     run(main())
     assert closing[0].cancelled()
     run(again())
+
+
+def test_a_room_that_closes_while_it_is_compacted_leaves_a_file_without_rows(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.db"
+
+    async def main() -> None:
+        async with collab.open(path) as client:
+            room = await client.room("notes")
+            text = room.text("body")
+            gate = Gate.before(client._documents, "compact")
+            text.insert(0, "x" * 2 * limits.COMPACT_FROM_BYTES)
+            await room.wait_saved()
+            await gate.reached.wait()
+            text.insert(0, "y" * 2 * limits.COMPACT_FROM_BYTES)
+            await room.wait_saved()
+            closing = asyncio.create_task(room.close())
+            await asyncio.sleep(0)
+            gate.open.set()
+            await closing
+        with contextlib.closing(sqlite3.connect(path)) as store:
+            assert store.execute("SELECT count(*) FROM updates").fetchone() == (0,)
+            assert store.execute("SELECT count(*) FROM snapshots").fetchone() == (1,)
+
+    run(main())
