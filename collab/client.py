@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from collab.background import SyncReport, suspend, sync_once
+from collab.cancelling import to_the_end
 from collab.capabilities import Capability, capabilities
 from collab.chat_events import StoreRolledBack
 from collab.connection import Connection, ConnectionStatus, State, Token
@@ -34,7 +35,6 @@ from collab.storage.messages import Messages
 from collab.storage.saver import Saver
 from collab.storage.schema import APPLICATION_ID, DEVICE_ID_BYTES, migrations
 from collab.template import Template
-from collab.to_the_end import to_the_end
 
 logger = logging.getLogger(__name__)
 

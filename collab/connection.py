@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from collab import limits
+from collab.cancelling import is_cancelled
 from collab.errors import Closed, CollabError, Rejected
 from collab.events import Observers, Subscription
 from collab.link import ConnectionSettings, Link, Lost, linked
@@ -250,8 +251,7 @@ class Connection:
             if self._link is not None:
                 self._link = None
                 self._detach_all()
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if is_cancelled():
             # A task group whose children fail as it is cancelled raises their errors instead.
             raise asyncio.CancelledError
         self._ended(turn, reason, code, tried=tried)
@@ -374,9 +374,8 @@ class Connection:
                 answer = token()
                 token = await answer if inspect.isawaitable(answer) else answer
             except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise  # it is we who are told to end; else something that it waited for was
+                if is_cancelled():
+                    raise
                 raise _Untried("the program's own token function was cancelled") from error
             except Exception as error:
                 raise _Untried(f"the program's own token function failed: {error!r}") from error

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from collab.cancelling import to_the_end
 from collab.errors import BadUpdate, LocalError, OfflineError, Rejected, RoomReplaced, Unsupported
 from collab.protocol.losses import lacking, was_lost
-from collab.to_the_end import to_the_end
 
 if TYPE_CHECKING:
     from collab.device import Uplink

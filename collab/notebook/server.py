@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from collab.cancelling import to_the_end
 from collab.errors import CollabError, LocalError, OfflineError, Unsupported
 from collab.events import DocumentChanged, RoomEvent
 from collab.notebook.document import Cell, Notebook
@@ -26,7 +27,6 @@ from collab.notebook.ipython import KernelDied, KernelProcess
 from collab.notebook.outputs import Clear, RunOutputs
 from collab.notebook.requests import ROLE, Request, asked, is_kernel, leads
 from collab.room import Room
-from collab.to_the_end import to_the_end
 
 __all__ = ["KernelServer"]
 

@@ -10,6 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from collab.cancelling import is_cancelled
 from collab.errors import RemoteError
 from collab.protocol.frames import Access, Close
 from collab.protocol.members import MemberRow
@@ -86,10 +87,8 @@ async def rights_to(shared: Shared, user: User, room: str) -> Access:
     try:
         return await shared.rights.authorize(user, room)
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        # What it waited for was cancelled, not we: a task would end of that and nobody be told.
+        if is_cancelled():
+            raise  # else a task would end, of what it waited for, and nobody be told
         raise RightsUnknown("authorize was cancelled") from error
     except Exception as error:
         raise RightsUnknown("authorize failed") from error

@@ -1,4 +1,4 @@
-"""Work that is not left half done, however often who waits for it is cancelled."""
+"""Being cancelled: whether it is we who are, and work that it may not leave half done."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["to_the_end"]
+__all__ = ["is_cancelled", "to_the_end"]
 
 T = TypeVar("T")
+
+
+def is_cancelled() -> bool:
+    """Whether this task itself is told to end. Else a CancelledError is of what it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
